@@ -1,0 +1,66 @@
+# make run    execute every notebook (one: make run NOTEBOOK=06), HTML copies in logs/html/
+# make test   style, unit tests, and every notebook again under pytest --nbval
+# Both set up what they need. BUDGET=full runs the full experiments instead of the laptop ones.
+.DEFAULT_GOAL := help
+.PHONY: help setup data run save test test-alone bench lab results clean
+
+PYTHON ?= python3
+NOTEBOOK ?=
+BENCH ?=
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+SEED := ../shared/data
+
+help:
+	@echo "make run [NOTEBOOK=06]    execute the notebooks, with progress; HTML copies in logs/html/"
+	@echo "make test                 style, unit tests, every notebook under pytest --nbval"
+	@echo "make test-alone           every notebook alone in an empty folder, without data or network"
+	@echo "make lab                  open JupyterLab on the notebooks"
+	@echo "make bench [BENCH=mnist]  the speed benchmarks"
+	@echo "make save NOTEBOOK=06     for authors: execute and store the outputs in the notebook"
+	@echo "make results              for authors: take over the measured claims, renew the README's table"
+	@echo "make clean                remove what the notebooks made (data stays)"
+
+setup: $(READY)
+
+$(READY): requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "This needs Python 3.11 or newer, and $(PYTHON) is older. Try: make PYTHON=python3.12 ..."; exit 1; }
+	@echo "Setting up $(VENV): a few minutes, once."
+	@$(PYTHON) -m venv $(VENV) || { echo "No virtual environment. On Debian or Ubuntu: apt install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+# Copies of the data sets on this machine spare the download; without them the notebooks fetch their own.
+data:
+	@if [ -d $(SEED) ]; then \
+	  mkdir -p data/MNIST/raw data/text && \
+	  cp -n $(SEED)/mnist/*.gz data/MNIST/raw/ && cp -n $(SEED)/text/*.txt data/text/; fi
+
+run: setup data
+	@$(BIN)/python scripts/run_notebooks.py $(NOTEBOOK)
+
+save: setup data
+	@$(BIN)/python scripts/run_notebooks.py --save $(NOTEBOOK)
+
+# Two notebooks at once on two cores: one thread each.
+test: setup data
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbval -n 2 --dist loadfile
+
+test-alone: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/alone.py
+
+bench: setup data
+	@for file in tests/benchmarks/$(BENCH)*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+lab: setup data
+	$(BIN)/jupyter lab --notebook-dir=. notebooks
+
+results: setup
+	$(BIN)/python scripts/results_table.py --write
+
+clean:
+	find plots models logs -mindepth 1 -not -name README.md -not -path 'logs/reference*' -delete

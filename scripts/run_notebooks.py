@@ -8,15 +8,18 @@ python scripts/run_notebooks.py --save 06  also store the outputs in the noteboo
 import argparse
 import json
 import os
+import re
 import sys
 import threading
 import time
 from pathlib import Path
 
 import nbformat
+from latex2mathml.converter import convert as mathml
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbconvert import HTMLExporter
+from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -104,6 +107,33 @@ def execute(path, position):
     return nb, error
 
 
+class OfflineRenderer(IPythonRenderer):
+    """Markdown to HTML with formulas as MathML, which browsers show without any script."""
+
+    def inline_math(self, body):
+        """Return the formula `body` (TeX) as MathML within a line."""
+        return mathml(body)
+
+    def block_math(self, body):
+        """Return the formula `body` (TeX) as MathML on a line of its own."""
+        return mathml(body, display="block")
+
+    def multiline_math(self, text):
+        """Return a formula that extends over several lines, its dollar signs included, as MathML."""
+        return mathml(text.strip().strip("$"), display="block")
+
+
+def as_html(nb, title):
+    """Return the executed notebook as one HTML page that needs no network; shared cells shrink to their first line."""
+    nb = nbformat.from_dict(nb)
+    for cell in nb.cells:
+        if cell.source.startswith("# shared cell: "):
+            cell.source = cell.source.splitlines()[0] + "   (the same in every notebook; its code is in the notebook)"
+    filters = {"markdown2html": lambda source: MarkdownWithMath(renderer=OfflineRenderer(escape=False)).render(source)}
+    page, _ = HTMLExporter(filters=filters).from_notebook_node(nb, {"metadata": {"name": title}})
+    return re.sub(r'<script[^>]*src="https?://[^"]*"[^>]*>\s*</script>', "", page)
+
+
 def verdict(path, error, started):
     """Return one phrase on a run: the error, or how many of the claims written since `started` hold."""
     claims_file = ROOT / "logs" / path.stem / "claims.json"
@@ -139,8 +169,7 @@ def main():
             nb, error = execute(path, f"{number}/{len(notebooks)}")
             rows.append((path.stem, verdict(path, error, started), time.time() - started))
             failed += error is not None
-            html, _ = HTMLExporter(embed_images=True).from_notebook_node(nb, {"metadata": {"name": path.stem}})
-            write_atomically(ROOT / "logs" / "html" / f"{path.stem}.html", html)
+            write_atomically(ROOT / "logs" / "html" / f"{path.stem}.html", as_html(nb, path.stem))
             if options.save and error is None:
                 save_outputs(path, nb)
     except KeyboardInterrupt:

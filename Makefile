@@ -19,7 +19,7 @@ help:
 	@echo "make lab                  open JupyterLab on the notebooks"
 	@echo "make bench [BENCH=mnist]  the speed benchmarks"
 	@echo "make save NOTEBOOK=06     for authors: execute and store the outputs in the notebook"
-	@echo "make results              for authors: take over the measured claims, renew the README's table"
+	@echo "make results              for authors: take over the measured claims, renew the tables in the README"
 	@echo "make clean                remove what the notebooks made (data stays)"
 
 setup: $(READY)
@@ -60,7 +60,7 @@ lab: setup data
 	$(BIN)/jupyter lab --notebook-dir=. notebooks
 
 results: setup
-	$(BIN)/python scripts/results_table.py --write
+	$(BIN)/python scripts/readme_tables.py --write
 
 clean:
 	find plots models logs -mindepth 1 -not -name README.md -not -path 'logs/reference*' -delete

@@ -76,9 +76,9 @@ def execute(path, position):
     nb = nbformat.read(path, as_version=4)
     sections = section_of_cells(nb)
     num_cells = sum(cell.cell_type == "code" for cell in nb.cells)
-    client = NotebookClient(
-        nb, timeout=None, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}, record_timing=False
-    )
+    client = NotebookClient(nb, timeout=None, kernel_name="python3", record_timing=False)
+    client.resources = {"metadata": {"path": str(path.parent)}}
+    client.extra_arguments = ["--IPKernelApp.log_level=40"]  # no warnings of the kernel between the progress lines
     layout = "{desc}: cell {n_fmt}/{total_fmt} [{bar:20}] {elapsed} {postfix}"
     with tqdm(total=num_cells, desc=f"[{position}] {path.stem}", bar_format=layout, file=sys.stdout) as bar:
         client.on_cell_start = lambda cell, cell_index: bar.set_postfix_str(sections[cell_index][:40])

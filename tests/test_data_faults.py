@@ -10,9 +10,11 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -269,10 +271,10 @@ print(is_right(data) or data.source)
 @pytest.mark.parametrize("cache_is_writable", [True, False])
 def test_a_read_only_folder(tmp_path, mirror, monkeypatch, cache_is_writable):
     """Where the data folder cannot be written, the user's cache is used; where neither can, the stand-in."""
-    tmp_path.chmod(0o755)
-    for parent in tmp_path.parents[:3]:
-        if parent.owner() == tmp_path.owner() and parent.name.startswith("pytest"):
-            parent.chmod(0o755)
+    for parent in [tmp_path, *tmp_path.parents]:  # pytest's folders are closed to other users
+        if parent == Path(tempfile.gettempdir()):
+            break
+        parent.chmod(0o755)
     folder, cache = tmp_path / "raw", tmp_path / "cache"
     folder.mkdir(mode=0o555)
     cache.mkdir()

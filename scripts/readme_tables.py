@@ -1,0 +1,81 @@
+"""The two tables of the README: the map of notebooks, from their opening cards, and the results, from logs/reference.
+
+python scripts/readme_tables.py            print both
+python scripts/readme_tables.py --write    write both into the README, after taking over the newest measurements:
+                                           each logs/NOTEBOOK/claims.json of a run on real data without a failure
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import nbformat
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def map_of_notebooks(folder):
+    """Return the Markdown table of the notebooks in `folder`: number, title, question, minutes, Colab badge."""
+    lines = ["| | Notebook | Question | Minutes | |", "|---|---|---|---|---|"]
+    for path in sorted(folder.glob("[0-9][0-9]_*.ipynb")):
+        card = nbformat.read(path, as_version=4).cells[0].source
+        title = card.splitlines()[0].removeprefix("# ")
+        question = re.search(r"\*\*Question\*\* (.+)", card)[1]
+        minutes = re.search(r"\*\*Minutes\*\* ([\d.]+)", card)[1]
+        badge = re.search(r"\[!\[.*?\]\(.*?\)\]\(.*?\)", card)[0]
+        link = f"[{title}]({folder.name}/{path.name})"
+        lines.append(f"| {path.name[:2]} | {link} | {question} | {minutes} | {badge} |")
+    return "\n".join(lines)
+
+
+def table_of_results(reference):
+    """Return the Markdown table of the headline claims in the JSON files of the folder `reference`."""
+    lines = ["| Notebook | Result | Measured | Bound | Budget |", "|---|---|---|---|---|"]
+    for path in sorted(reference.glob("*.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        number = record["notebook"].split("_")[0]
+        for row in record["claims"]:
+            if row["headline"]:
+                digits = row["digits"]
+                value = f"{row['value']:,.{digits}f}"
+                if row["std"] is not None:
+                    value += f" ± {row['std']:.{digits}f} (n = {row['n']})"
+                bound = f"{row['relation']} {row['bound']:,.{digits}f}"
+                lines.append(f"| {number} | {row['claim']} | {value} | {bound} | {record['budget']} |")
+    return "\n".join(lines)
+
+
+def fill(readme, name, table):
+    """Return the text `readme` with `table` between the marks `name: begin` and `name: end`; ValueError without."""
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    if readme.count(begin) != 1 or readme.count(end) != 1:
+        raise ValueError(f"the README needs one line {begin} and one line {end}")
+    return f"{readme.split(begin)[0]}{begin}\n{table}\n{end}{readme.split(end)[1]}"
+
+
+def with_tables(readme, root=ROOT):
+    """Return the text `readme` with both tables as the repository at `root` has them now."""
+    readme = fill(readme, "notebooks", map_of_notebooks(root / "notebooks"))
+    return fill(readme, "results", table_of_results(root / "logs" / "reference"))
+
+
+def take_over(logs, reference):
+    """Copy each logs/NOTEBOOK/claims.json of real data without a failed claim to the folder `reference`."""
+    for path in sorted(logs.glob("*/claims.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record["data"] == "stand-in digits" or any(row["verdict"] == "FAILS" for row in record["claims"]):
+            print(f"{record['notebook']}: not taken over (stand-in data, or a claim fails)")
+            continue
+        budget = "" if record["budget"] == "laptop" else f".{record['budget']}"
+        target = reference / f"{record['notebook']}{budget}.json"
+        target.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    file = ROOT / "README.md"
+    if "--write" in sys.argv:
+        take_over(ROOT / "logs", ROOT / "logs" / "reference")
+        file.write_text(with_tables(file.read_text(encoding="utf-8")), encoding="utf-8")
+    print(map_of_notebooks(ROOT / "notebooks"))
+    print(table_of_results(ROOT / "logs" / "reference"))

@@ -22,7 +22,7 @@ def map_of_notebooks(folder):
         card = nbformat.read(path, as_version=4).cells[0].source
         title = card.splitlines()[0].removeprefix("# ")
         question = re.search(r"\*\*Question\*\* (.+)", card)[1]
-        minutes = re.search(r"\*\*Minutes\*\* ([\d.]+)", card)[1]
+        minutes = re.search(r"\*\*Minutes\*\*\D*([\d.]+)", card)[1]
         badge = re.search(r"\[!\[.*?\]\(.*?\)\]\(.*?\)", card)[0]
         link = f"[{title}]({folder.name}/{path.name})"
         lines.append(f"| {path.name[:2]} | {link} | {question} | {minutes} | {badge} |")
@@ -37,12 +37,7 @@ def table_of_results(reference):
         number = record["notebook"].split("_")[0]
         for row in record["claims"]:
             if row["headline"]:
-                digits = row["digits"]
-                value = f"{row['value']:,.{digits}f}"
-                if row["std"] is not None:
-                    value += f" ± {row['std']:.{digits}f} (n = {row['n']})"
-                bound = f"{row['relation']} {row['bound']:,.{digits}f}"
-                lines.append(f"| {number} | {row['claim']} | {value} | {bound} | {record['budget']} |")
+                lines.append(f"| {number} | {row['claim']} | {row['measured']} | {row['limit']} | {record['budget']} |")
     return "\n".join(lines)
 
 

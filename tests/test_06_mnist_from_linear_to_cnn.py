@@ -86,7 +86,7 @@ def test_train_learns_and_records(nb, capsys):
     X, y = random_images(10)
     torch.manual_seed(0)
     model = nb.make_dense(width=32)
-    history = nb.train(model, (X, y, X, y), 60, batch_size=10, lr=1e-2)
+    history = nb.train_with_adam(model, (X, y, X, y), 60, batch_size=10, lr=1e-2)
     assert list(history) == ["update", "loss", "valid_loss", "valid_accuracy", "seconds"]
     assert history["valid_accuracy"].iloc[-1] == 1.0
     assert history["update"].iloc[-1] == 60
@@ -98,7 +98,7 @@ def test_train_stops_when_the_loss_is_not_finite(nb):
     X, y = random_images(10)
     X[0] = torch.nan
     with pytest.raises(FloatingPointError, match=r"loss of broken is not finite .* lower the learning rate"):
-        nb.train(nb.make_logistic(), (X, y, X, y), 10, batch_size=10, name="broken")
+        nb.train_with_adam(nb.make_logistic(), (X, y, X, y), 10, batch_size=10, name="broken")
 
 
 @pytest.mark.parametrize(("stages", "expected"), [(1, 3_222_954), (2, 1_630_154)])

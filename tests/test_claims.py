@@ -27,6 +27,14 @@ def test_true_claims_pass_and_are_recorded(cell, tmp_path, capsys):
     assert rows[0]["value"] == pytest.approx(0.95)
     assert rows[0]["std"] == pytest.approx(0.0707, abs=1e-4)
     assert rows[0]["n"] == 2
+    assert [row["measured"] for row in rows] == ["0.9500 ± 0.0707 (n = 2)", "0.1000", "7,850.0000"]
+
+
+def test_tiny_numbers_stay_readable(cell):
+    """A value that its decimals would not show is written with an exponent; zero stays zero."""
+    assert [cell.Claims.number(value, 2) for value in (0.0, 1.234, 0.012, 3.2e-9, -3.2e-9)] == [
+        "0.00", "1.23", "0.01", "3.2e-09", "-3.2e-09"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("value", [0.5, math.nan, -math.inf])

@@ -26,12 +26,12 @@ def test_reference_measurements_hold(path):
 
 def test_a_changed_measurement_changes_the_table(tmp_path):
     """A new value in a reference changes the table of results."""
-    row = {"claim": "c", "value": 0.5, "std": None, "n": 1, "relation": "≥", "bound": 0.4, "digits": 2}
+    row = {"claim": "c", "measured": "0.50", "limit": "≥ 0.40"}
     record = {"notebook": "06_x", "budget": "laptop", "claims": [row | {"headline": True}]}
     (tmp_path / "06_x.json").write_text(json.dumps(record))
     first = readme_tables.table_of_results(tmp_path)
     assert "| 06 | c | 0.50 | ≥ 0.40 | laptop |" in first
-    record["claims"][0]["value"] = 0.6
+    record["claims"][0]["measured"] = "0.60"
     (tmp_path / "06_x.json").write_text(json.dumps(record))
     assert readme_tables.table_of_results(tmp_path) == first.replace("0.50", "0.60")
 

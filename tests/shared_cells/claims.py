@@ -31,16 +31,25 @@ class Claims:
         """Claim that `value` is exactly `bound`."""
         self._add(claim, value, "=", bound, lambda v: v == bound, **options)
 
+    @staticmethod
+    def number(value, digits):
+        """Return `value` as text with that many decimals, or as 1.2e-09 where they would not show it."""
+        return f"{value:.1e}" if 0 < abs(value) < 10**-digits else f"{value:,.{digits}f}"
+
     def _add(self, claim, value, relation, bound, holds, needs_mnist=False, headline=False, digits=4):
         values = np.atleast_1d(np.asarray(value, dtype=float))
         mean = float(values.mean())
         skipped = needs_mnist and self.data != "MNIST"
         verdict = "not tested" if skipped else "holds" if holds(mean) else "FAILS"
         self.rows = [row for row in self.rows if row["claim"] != claim]  # a cell that is run again counts once
+        std = float(values.std(ddof=1)) if len(values) > 1 else None
+        measured = self.number(mean, digits) + (
+            f" ± {self.number(std, digits)} (n = {len(values)})" if std is not None else ""
+        )
         self.rows.append({
-            "claim": claim, "value": mean, "std": float(values.std(ddof=1)) if len(values) > 1 else None,
-            "n": len(values), "relation": relation, "bound": float(bound), "verdict": verdict,
-            "headline": headline, "digits": digits,
+            "claim": claim, "value": mean, "std": std, "n": len(values), "relation": relation, "bound": float(bound),
+            "verdict": verdict, "headline": headline, "measured": measured,
+            "limit": f"{relation} {self.number(bound, digits)}",
         })  # fmt: skip
 
     def table(self):
@@ -52,14 +61,9 @@ class Claims:
         }  # fmt: skip
         path = ROOT / "logs" / self.notebook / "claims.json"
         write_atomically(path, lambda temporary: Path(temporary).write_text(json.dumps(record, indent=1) + "\n"))
-        lines = []
-        for row in self.rows:
-            value = f"{row['value']:,.{row['digits']}f}"
-            if row["std"] is not None:
-                value += f" ± {row['std']:.{row['digits']}f} (n = {row['n']})"
-            bound = f"{row['relation']} {row['bound']:,.{row['digits']}f}"
-            lines.append({"claim": row["claim"], "measured": value, "bound": bound, "verdict": row["verdict"]})
-        return pd.DataFrame(lines).style.hide(axis="index").set_properties(**{"text-align": "left"})
+        columns = {"claim": "claim", "measured": "measured", "limit": "bound", "verdict": "verdict"}
+        table = pd.DataFrame(self.rows)[list(columns)].rename(columns=columns)
+        return table.style.hide(axis="index").set_properties(**{"text-align": "left"})
 
     def verify(self):
         """Raise an AssertionError that names each claim out of its bound; print one line if there is none."""

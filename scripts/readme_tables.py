@@ -41,6 +41,22 @@ def table_of_results(reference):
     return "\n".join(lines)
 
 
+SPEED = {  # benchmark: (fast way, slow way)
+    "mnist_time_to_99": ("fast recipe of notebook 06, to 99 % on MNIST", "images one by one through a DataLoader"),
+    "xor_sweep": ("10,000 XOR networks in batches, notebook 03", "a plain loop over networks"),
+}
+
+
+def table_of_speed(reference):
+    """Return the Markdown table of the speed ratios in the JSON files of the folder `reference`."""
+    lines = ["| Fast way | Compared with | Times as fast |", "|---|---|---|"]
+    for name, (fast, slow) in SPEED.items():
+        if (reference / f"{name}.json").exists():
+            ratio = json.loads((reference / f"{name}.json").read_text(encoding="utf-8"))["ratio"]
+            lines.append(f"| {fast} | {slow} | {ratio:,.0f} |")
+    return "\n".join(lines)
+
+
 def fill(readme, name, table):
     """Return the text `readme` with `table` between the marks `name: begin` and `name: end`; ValueError without."""
     begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
@@ -50,9 +66,10 @@ def fill(readme, name, table):
 
 
 def with_tables(readme, root=ROOT):
-    """Return the text `readme` with both tables as the repository at `root` has them now."""
+    """Return the text `readme` with all tables as the repository at `root` has them now."""
     readme = fill(readme, "notebooks", map_of_notebooks(root / "notebooks"))
-    return fill(readme, "results", table_of_results(root / "logs" / "reference"))
+    readme = fill(readme, "results", table_of_results(root / "logs" / "reference"))
+    return fill(readme, "speed", table_of_speed(root / "logs" / "reference" / "benchmarks"))
 
 
 def take_over(logs, reference):
@@ -65,6 +82,9 @@ def take_over(logs, reference):
         budget = "" if record["budget"] == "laptop" else f".{record['budget']}"
         target = reference / f"{record['notebook']}{budget}.json"
         target.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    for path in sorted((logs / "benchmarks").glob("*.json")):
+        (reference / "benchmarks").mkdir(exist_ok=True)
+        (reference / "benchmarks" / path.name).write_bytes(path.read_bytes())
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 # make test   style, unit tests, and every notebook again under pytest --nbval
 # Both set up what they need. BUDGET=full runs the full experiments instead of the laptop ones.
 .DEFAULT_GOAL := help
-.PHONY: help setup data run save test test-alone bench lab results clean
+.PHONY: help setup data run save test test-alone browser guidebook bench lab results clean
 
 PYTHON ?= python3
 NOTEBOOK ?=
@@ -16,6 +16,7 @@ help:
 	@echo "make run [NOTEBOOK=06]    execute the notebooks, with progress; HTML copies in logs/html/"
 	@echo "make test                 style, unit tests, every notebook under pytest --nbval"
 	@echo "make test-alone           every notebook alone in an empty folder, without data or network"
+	@echo "make guidebook            the nine lectures as one HTML file, logs/html/guidebook.html"
 	@echo "make lab                  open JupyterLab on the notebooks"
 	@echo "make bench [BENCH=mnist]  the speed benchmarks"
 	@echo "make save NOTEBOOK=06     for authors: execute and store the outputs in the notebook"
@@ -45,10 +46,22 @@ save: setup data
 	@$(BIN)/python scripts/run_notebooks.py --save $(NOTEBOOK)
 
 # Two notebooks at once on two cores: one thread each.
-test: setup data
+test: setup data browser
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbval -n 2 --dist loadfile
+
+# The tests of pages and widgets need a browser: the system's, else (as root on Debian) apt's, else Playwright's.
+browser: setup
+	@$(BIN)/python tests/browser.py >/dev/null && exit; echo "Installing a browser for the tests, once."; \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get; then apt-get update && apt-get install -y chromium; fi >/dev/null 2>&1; \
+	  $(BIN)/python tests/browser.py >/dev/null && exit; \
+	  timeout 300 $(BIN)/python -m playwright install chromium >/dev/null 2>&1; \
+	  $(BIN)/python tests/browser.py >/dev/null || \
+	  echo "No browser could be installed. The tests that need one are skipped; all others run."
+
+guidebook: setup
+	@$(BIN)/python scripts/guidebook.py --html
 
 test-alone: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/alone.py

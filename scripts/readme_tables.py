@@ -1,7 +1,7 @@
-"""The two tables of the README: the map of notebooks, from their opening cards, and the results, from logs/reference.
+"""The tables of the README: notebooks and lectures, from their opening cards, results and speed, from logs/reference.
 
-python scripts/readme_tables.py            print both
-python scripts/readme_tables.py --write    write both into the README, after taking over the newest measurements:
+python scripts/readme_tables.py            print them
+python scripts/readme_tables.py --write    write them into the README, after taking over the newest measurements:
                                            each logs/NOTEBOOK/claims.json of a run on real data without a failure
 """
 
@@ -15,18 +15,31 @@ import nbformat
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def map_of_notebooks(folder):
-    """Return the Markdown table of the notebooks in `folder`: number, title, question, minutes, Colab badge."""
+def row_of_notebook(path, number, root):
+    """Return a line of a Markdown table from the opening card: number, title, question, minutes to run, Colab badge."""
+    card = nbformat.read(path, as_version=4).cells[0].source
+    title = re.sub(r"^# (Lecture \d+: )?", "", card.splitlines()[0])
+    question = re.search(r"\*\*Question\*\* (.+)", card)[1]
+    minutes = re.search(r"\*\*Minutes\*\*\D*([\d.]+)", card)[1]
+    badge = re.search(r"\[!\[.*?\]\(.*?\)\]\(.*?\)", card)[0]
+    return f"| {number} | [{title}]({path.relative_to(root).as_posix()}) | {question} | {minutes} | {badge} |"
+
+
+def map_of_notebooks(root):
+    """Return the Markdown table of the experiment notebooks of the repository at `root`."""
     lines = ["| | Notebook | Question | Minutes | |", "|---|---|---|---|---|"]
-    for path in sorted(folder.glob("[0-9][0-9]_*.ipynb")):
-        card = nbformat.read(path, as_version=4).cells[0].source
-        title = card.splitlines()[0].removeprefix("# ")
-        question = re.search(r"\*\*Question\*\* (.+)", card)[1]
-        minutes = re.search(r"\*\*Minutes\*\*\D*([\d.]+)", card)[1]
-        badge = re.search(r"\[!\[.*?\]\(.*?\)\]\(.*?\)", card)[0]
-        link = f"[{title}]({folder.name}/{path.name})"
-        lines.append(f"| {path.name[:2]} | {link} | {question} | {minutes} | {badge} |")
-    return "\n".join(lines)
+    paths = sorted((root / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+    return "\n".join(lines + [row_of_notebook(path, path.name[:2], root) for path in paths])
+
+
+def map_of_guidebook(root):
+    """Return the Markdown table of the guidebook of the repository at `root`: lectures first, then the other pages."""
+    lines = ["| | Lecture | Question | Minutes to run | |", "|---|---|---|---|---|"]
+    folder = root / "notebooks" / "guidebook"
+    lectures = sorted(folder.glob("lecture_*.ipynb"))
+    others = sorted(set(folder.glob("*.ipynb")) - set(lectures))
+    lines += [row_of_notebook(path, path.name.split("_")[1], root) for path in lectures]
+    return "\n".join(lines + [row_of_notebook(path, "", root) for path in others])
 
 
 def table_of_results(reference):
@@ -43,6 +56,8 @@ def table_of_results(reference):
 
 SPEED = {  # benchmark: (fast way, slow way)
     "mnist_time_to_99": ("fast recipe of notebook 06, to 99 % on MNIST", "images one by one through a DataLoader"),
+    "keras_cnn_training": ("compiled training on tensors in memory, notebook 08", "Keras with its defaults"),
+    "lstm_tokens_per_second": ("training the language model in Keras, notebook 09", "PyTorch's nn.LSTM of that size"),
     "xor_sweep": ("10,000 XOR networks in batches, notebook 03", "a plain loop over networks"),
 }
 
@@ -67,16 +82,17 @@ def fill(readme, name, table):
 
 def with_tables(readme, root=ROOT):
     """Return the text `readme` with all tables as the repository at `root` has them now."""
-    readme = fill(readme, "notebooks", map_of_notebooks(root / "notebooks"))
+    readme = fill(readme, "notebooks", map_of_notebooks(root))
+    readme = fill(readme, "guidebook", map_of_guidebook(root))
     readme = fill(readme, "results", table_of_results(root / "logs" / "reference"))
     return fill(readme, "speed", table_of_speed(root / "logs" / "reference" / "benchmarks"))
 
 
 def take_over(logs, reference):
-    """Copy each logs/NOTEBOOK/claims.json of real data without a failed claim to the folder `reference`."""
-    for path in sorted(logs.glob("*/claims.json")):
+    """Copy the claims of each experiment notebook, if on real data and without a failure, to the folder `reference`."""
+    for path in sorted(logs.glob("[0-9]*/claims.json")):
         record = json.loads(path.read_text(encoding="utf-8"))
-        if record["data"] == "stand-in digits" or any(row["verdict"] == "FAILS" for row in record["claims"]):
+        if record["data"].startswith("stand-in") or any(row["verdict"] == "FAILS" for row in record["claims"]):
             print(f"{record['notebook']}: not taken over (stand-in data, or a claim fails)")
             continue
         budget = "" if record["budget"] == "laptop" else f".{record['budget']}"
@@ -92,5 +108,5 @@ if __name__ == "__main__":
     if "--write" in sys.argv:
         take_over(ROOT / "logs", ROOT / "logs" / "reference")
         file.write_text(with_tables(file.read_text(encoding="utf-8")), encoding="utf-8")
-    print(map_of_notebooks(ROOT / "notebooks"))
+    print(map_of_notebooks(ROOT), map_of_guidebook(ROOT), sep="\n")
     print(table_of_results(ROOT / "logs" / "reference"))

@@ -6,6 +6,7 @@ python scripts/run_notebooks.py --save 06  also store the outputs in the noteboo
 """
 
 import argparse
+import html
 import json
 import os
 import re
@@ -122,15 +123,48 @@ class OfflineRenderer(IPythonRenderer):
         """Return a formula that extends over several lines, its dollar signs included, as MathML."""
         return mathml(text.strip().strip("$"), display="block")
 
+    def image(self, text, url, title=None):
+        """Return a picture; one that lies on another host, such as a badge, becomes its alternative text."""
+        return text if url.startswith("http") else super().image(text, url, title)
+
+
+MATH_FONTS = (  # the first that a machine has; without such a font, roots and braces stay small
+    '<style>math { font-family: "STIX Two Math", "Latin Modern Math", "Cambria Math", "DejaVu Math TeX Gyre", math; }'
+    "</style>"
+)
+WIDGET = "application/vnd.jupyter.widget-view+json"
+STATIC = "<p><em>This part moves in a running notebook. On this page, read the figures around it instead.</em></p>"
+
+
+def without_widgets(outputs):
+    """Return a cell's `outputs` with each widget, which needs a kernel and a script of another host, as a sentence."""
+    return [
+        nbformat.v4.new_output("display_data", data={"text/html": STATIC})
+        if WIDGET in output.get("data", {})
+        else output
+        for output in outputs
+    ]
+
 
 def as_html(nb, title):
     """Return the executed notebook as one HTML page that needs no network; shared cells shrink to their first line."""
     nb = nbformat.from_dict(nb)
+    nb.metadata.pop("widgets", None)
     for cell in nb.cells:
         if cell.source.startswith("# shared cell: "):
             cell.source = cell.source.splitlines()[0] + "   (the same in every notebook; its code is in the notebook)"
+        cell.source = re.sub(r'"[\w+/=]{300,}"', '"..."', cell.source)  # packed questions
+        if cell.cell_type == "code":
+            cell.outputs = without_widgets(cell.outputs)
     filters = {"markdown2html": lambda source: MarkdownWithMath(renderer=OfflineRenderer(escape=False)).render(source)}
-    page, _ = HTMLExporter(filters=filters).from_notebook_node(nb, {"metadata": {"name": title}})
+    exporter = HTMLExporter(filters=filters)
+    exporter.log.setLevel("ERROR")  # its template drops alternative texts and warns of that; they are put back below
+    page, _ = exporter.from_notebook_node(nb, {"metadata": {"name": title}})
+    for output in (output for cell in nb.cells for output in cell.get("outputs", [])):
+        if "image/png" in output.get("data", {}):
+            alt = html.escape(output.metadata.get("image/png", {}).get("alt", "a figure"))
+            page = page.replace('alt="No description has been provided for this image"', f'alt="{alt}"', 1)
+    page = page.replace("</head>", MATH_FONTS + "</head>", 1)
     return re.sub(r'<script[^>]*src="https?://[^"]*"[^>]*>\s*</script>', "", page)
 
 

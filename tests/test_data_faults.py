@@ -168,6 +168,16 @@ def test_only_bad_mirrors_lead_to_the_stand_in(cell, folder, mirror, capsys, beh
     assert [path.name for path in folder.iterdir()] == []
 
 
+def test_a_hanging_name_server_costs_one_time_out(cell, folder, monkeypatch, capsys):
+    """A look-up of the host name that never ends is given up like a connection, and the stand-in takes over."""
+    monkeypatch.setattr(cell.socket, "getaddrinfo", lambda *args, **kwargs: time.sleep(60))
+    start = time.monotonic()
+    data = cell.load_mnist(folder, ["http://nowhere.example/"], timeout=0.5)
+    assert time.monotonic() - start < 5
+    assert data.source == "stand-in digits"
+    assert "cannot be fetched" in capsys.readouterr().out
+
+
 def test_the_time_out_is_ten_seconds(cell):
     """The default is 10 seconds to connect and between packets."""
     assert inspect.signature(cell.load_mnist).parameters["timeout"].default == 10

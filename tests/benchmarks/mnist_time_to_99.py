@@ -1,12 +1,18 @@
-"""Seconds to 99 % test accuracy on MNIST: a network trained per-image through a DataLoader, and the fast recipe.
+"""Seconds to 99 % validation accuracy on MNIST: images one by one through a DataLoader, and the fast recipe.
 
     make bench BENCH=mnist
 
+Both sides train on the same 54,000 images, on the same cores, in this one run, and are held to the same 6,000
+validation images.
+
 The slow side is of the kind that introductions use (the architecture, optimizer and transforms follow the MNIST
 example of the PyTorch project): two 3x3 convolutions, dropout, two dense layers, Adadelta, batch 64, every image
-opened, converted and standardized anew. It is tested after each epoch, and its time is that of the epochs until the
-first test accuracy of 99 %. The fast side is the recipe of notebook 06, with a fixed number of updates, in nine seeds;
-its time is the mean. Both train on the same 54,000 images on the same cores, in this one run.
+opened, converted and standardized anew. Its time is that of the epochs until it first reaches 99 %, the mean of two
+seeds; the tests after each epoch are not counted.
+
+The fast side is the recipe of notebook 06. Its length is chosen first: the shortest on a grid at which the mean
+validation accuracy of five seeds is 99 %. Its time is the mean over nine other seeds. The test set decides nothing: the
+accuracies on it are reported.
 """
 
 import json
@@ -14,9 +20,11 @@ import os
 import platform
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import PIL.Image
 import torch
 import torch.nn.functional as F
@@ -28,7 +36,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 from notebook_loader import load_definitions  # noqa: E402
 
-TARGET, NUM_SEEDS, MAX_EPOCHS = 0.99, 9, 14
+TARGET, MAX_EPOCHS, SLOW_SEEDS = 0.99, 14, range(2)
+LENGTHS, CHOICE_SEEDS, FAST_SEEDS = (0.9, 1.0, 1.1, 1.2, 1.3), range(100, 105), range(9)
 
 
 class Digits(Dataset):
@@ -54,13 +63,16 @@ def make_slow_network():
     )
 
 
-def time_slow(images, labels, X_test, y_test, predict, accuracy):
-    """Return (seconds of training until 99 % on the test set, epochs); tests are not counted in the seconds."""
-    torch.manual_seed(0)
+def time_slow(nb, data, seed):
+    """Return seconds and epochs of training until the target is reached, and the two accuracies then, as a dictionary.
+
+    Without success in MAX_EPOCHS `reached` is False, and the time is a lower bound.
+    """
+    torch.manual_seed(seed)
     model = make_slow_network()
     optimizer = torch.optim.Adadelta(model.parameters(), lr=1.0)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.7)
-    loader, seconds = DataLoader(Digits(images, labels), batch_size=64, shuffle=True), 0.0
+    loader, seconds = DataLoader(Digits(data["images"], data["labels"]), batch_size=64, shuffle=True), 0.0
     for epoch in range(1, MAX_EPOCHS + 1):
         start = time.perf_counter()
         for X, y in loader:
@@ -69,56 +81,87 @@ def time_slow(images, labels, X_test, y_test, predict, accuracy):
             optimizer.step()
         scheduler.step()
         seconds += time.perf_counter() - start
-        reached = accuracy(predict(model, X_test), y_test)
-        print(f"per-image DataLoader: epoch {epoch}, {seconds:.0f} s, test accuracy {reached:.2%}", flush=True)
-        if reached >= TARGET:
-            return seconds, epoch
-    raise RuntimeError(f"no {TARGET:.0%} within {MAX_EPOCHS} epochs")
+        valid, test = (nb.accuracy(nb.predict(model, X), y) for X, y in (data["valid"], data["test"]))
+        print(
+            f"DataLoader, seed {seed}: epoch {epoch}, {seconds:.0f} s, validation {valid:.2%}, test {test:.2%}",
+            flush=True,
+        )
+        if valid >= TARGET:
+            break
+    return {"seconds": seconds, "epochs": epoch, "valid": valid, "test": test, "reached": valid >= TARGET}
 
 
-def time_fast(nb, X_train, y_train, X_test, y_test, bfloat16):
-    """Return a list of (seconds, test accuracy), one pair per seed, of the recipe with its fixed number of updates."""
-    runs = []
-    for seed in range(-1, NUM_SEEDS):  # the first run warms up and is not counted
-        torch.manual_seed(seed)
-        model = nb.make_fast_cnn()
-        seconds = nb.train_fast(model, lambda epoch: (X_train, y_train), nb.Recipe(), seed % 1000, bfloat16)
-        runs.append((seconds, nb.accuracy(nb.predict(model, X_test, bfloat16=bfloat16), y_test)))
-        print(f"fast recipe: seed {seed}, {seconds:.1f} s, test accuracy {runs[-1][1]:.2%}", flush=True)
-    return runs[1:]
+def run_fast(nb, data, seed, recipe, bfloat16):
+    """Return seconds, validation and test accuracy of one run of `recipe` as a dictionary."""
+    torch.manual_seed(seed)
+    model = nb.make_fast_cnn()
+    seconds = nb.train_fast(model, lambda epoch: data["train"], recipe, seed, bfloat16)
+    scores = [nb.accuracy(nb.predict(model, X, bfloat16=bfloat16), y) for X, y in (data["valid"], data["test"])]
+    return {"seconds": seconds, "valid": scores[0], "test": scores[1]}
+
+
+def choose_length(nb, data, bfloat16):
+    """Return {epochs: mean validation accuracy} up to the first of LENGTHS that reaches the target."""
+    means = {}
+    for length in LENGTHS:
+        recipe = replace(nb.Recipe(), num_epochs=length)
+        means[length] = np.mean([run_fast(nb, data, seed, recipe, bfloat16)["valid"] for seed in CHOICE_SEEDS])
+        print(f"length {length} epochs: validation {means[length]:.3%} (n = {len(CHOICE_SEEDS)})", flush=True)
+        if means[length] >= TARGET:
+            break
+    return means
+
+
+def load_data(nb):
+    """Return the split of notebook 06 as a dictionary: raw images and labels, and (X, y) of train, valid and test."""
+    mnist = nb.load_mnist(ROOT / "data" / "MNIST" / "raw")
+    if mnist.source != "MNIST":
+        sys.exit("This benchmark needs the real MNIST files; see data/README.md.")
+    images, labels, images_valid, labels_valid = nb.split(mnist.X_train, mnist.y_train, 6000, 0)
+    parts = {"train": (images, labels), "valid": (images_valid, labels_valid), "test": (mnist.X_test, mnist.y_test)}
+    tensors = {name: (nb.to_tensor(X, 0.1307, 0.3081), torch.from_numpy(y)) for name, (X, y) in parts.items()}
+    return tensors | {"images": images, "labels": labels}
+
+
+def summary(runs):
+    """Return mean and standard deviation of each number in `runs`, a list of dictionaries, rounded."""
+    table = pd.DataFrame(runs).astype(float)
+    return {
+        f"{name}_{kind}": round(getattr(table[name], kind)(), 5) for name in table for kind in ("mean", "std", "min")
+    }
 
 
 def main():
     """Measure both sides, print the ratio, and write it with the hardware to logs/benchmarks."""
     nb = load_definitions("06")
-    mnist = nb.load_mnist(ROOT / "data" / "MNIST" / "raw")
-    if mnist.source != "MNIST":
-        sys.exit("This benchmark needs the real MNIST files; see data/README.md.")
-    images, labels, *_ = nb.split(mnist.X_train, mnist.y_train, 6000, 0)
-    X_train, X_test = (nb.to_tensor(part, 0.1307, 0.3081) for part in (images, mnist.X_test))
-    y_train, y_test = torch.from_numpy(labels), torch.from_numpy(mnist.y_test)
+    data = load_data(nb)
     bfloat16 = nb.time_of_step(True) < nb.time_of_step(False)
-    fast = np.array(time_fast(nb, X_train, y_train, X_test, y_test, bfloat16))
-    slow_seconds, epochs = time_slow(images, labels, X_test, y_test, nb.predict, nb.accuracy)
+    run_fast(nb, data, 0, replace(nb.Recipe(), num_epochs=0.1), bfloat16)  # warm-up
+    lengths = choose_length(nb, data, bfloat16)
+    fast = [run_fast(nb, data, seed, nb.Recipe(), bfloat16) for seed in FAST_SEEDS]
+    for seed, run in zip(FAST_SEEDS, fast):
+        print(
+            f"fast recipe, seed {seed}: {run['seconds']:.1f} s, validation {run['valid']:.2%}, test {run['test']:.2%}"
+        )
+    slow = [time_slow(nb, data, seed) for seed in SLOW_SEEDS]
+    means = [np.mean([run["seconds"] for run in side]) for side in (slow, fast)]
     record = {
-        "benchmark": "mnist_time_to_99", "ratio": round(slow_seconds / fast[:, 0].mean(), 1),
-        "slow": {"seconds": round(slow_seconds, 1), "epochs": epochs},
-        "fast": {"seconds_mean": round(fast[:, 0].mean(), 2), "seconds_std": round(fast[:, 0].std(ddof=1), 2),
-                 "accuracy_mean": round(fast[:, 1].mean(), 5), "accuracy_std": round(fast[:, 1].std(ddof=1), 5),
-                 "accuracy_min": fast[:, 1].min(), "seeds": NUM_SEEDS, "bfloat16": bfloat16},
-        "machine": platform.machine(), "cores": os.cpu_count(), "threads": torch.get_num_threads(),
+        "benchmark": "mnist_time_to_99", "ratio": round(means[0] / means[1], 1), "target": f"validation {TARGET}",
+        "length_in_epochs": nb.Recipe().num_epochs, "lengths": {str(k): round(v, 5) for k, v in lengths.items()},
+        "slow": summary(slow) | {"seeds": len(slow)}, "fast": summary(fast) | {"seeds": len(fast)},
+        "bfloat16": bfloat16, "threads": torch.get_num_threads(),
+        "machine": platform.machine(), "cores": os.cpu_count(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(), "torch": torch.__version__,
         "python": platform.python_version(),
     }  # fmt: skip
     path = ROOT / "logs" / "benchmarks" / "mnist_time_to_99.json"
     nb.write_atomically(path, lambda temporary: Path(temporary).write_text(json.dumps(record, indent=1) + "\n"))
-    print(
-        f"\nfast recipe: {fast[:, 0].mean():.2f} ± {fast[:, 0].std(ddof=1):.2f} s, test accuracy "
-        f"{fast[:, 1].mean():.2%} ± {fast[:, 1].std(ddof=1):.2%}, worst {fast[:, 1].min():.2%} (n = {NUM_SEEDS})"
-    )
-    print(f"per-image DataLoader: {slow_seconds:.0f} s in {epochs} epochs")
+    print(f"\nfast recipe: {means[1]:.2f} s, validation {record['fast']['valid_mean']:.2%}, test "
+          f"{record['fast']['test_mean']:.2%}, worst {record['fast']['test_min']:.2%} (n = {len(fast)})")  # fmt: skip
+    print(f"DataLoader: {means[0]:.0f} s in {record['slow']['epochs_mean']:.1f} epochs (n = {len(slow)})")
     print(f"ratio: {record['ratio']}    ({path.relative_to(ROOT)})")
-    assert fast[:, 1].min() >= TARGET, "the fast recipe missed 99 % in a seed"
+    if not all(run["reached"] for run in slow):
+        print(f"The DataLoader side did not reach {TARGET:.0%} in {MAX_EPOCHS} epochs: the ratio is a lower bound.")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,11 @@
 # shared cell: mnist
+import contextlib
 import gzip
 import hashlib
+import socket
+import threading
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import numpy as np
 import pooch
@@ -48,11 +52,27 @@ def set_aside(path):
         print(f"{path.name} is damaged (wrong checksum) and is not used.")
 
 
+def look_up(url, timeout):
+    """Raise OSError unless the host name of `url` is found within `timeout` seconds, a limit that sockets lack."""
+    host, found = urlsplit(url).hostname, threading.Event()
+
+    def resolve():
+        with contextlib.suppress(OSError):
+            socket.getaddrinfo(host, None)
+            found.set()
+
+    thread = threading.Thread(target=resolve, daemon=True)
+    thread.start()
+    thread.join(timeout)
+    if not found.is_set():
+        raise OSError(f"no address for {host}")
+
+
 def fetch_mnist_file(name, sha256, folders, mirrors, timeout):
     """Return the path of a verified copy of `name`: from one of `folders`, else downloaded into one of them.
 
     `mirrors` is a list of base URLs; one that fails is removed from it, so that it costs its `timeout`
-    (seconds to connect, and between two packets) only once. Raises OSError when nothing works.
+    (seconds to find its address, to connect, and between two packets) only once. Raises OSError when nothing works.
     """
     for folder in folders:
         if has_checksum(folder / name, sha256):
@@ -70,6 +90,7 @@ def fetch_mnist_file(name, sha256, folders, mirrors, timeout):
                 problem = f"{error.strerror}: {folder.name}"
                 continue
             try:
+                look_up(mirror, timeout)
                 pooch.retrieve(
                     mirror + name,
                     f"sha256:{sha256}",

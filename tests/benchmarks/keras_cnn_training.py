@@ -1,0 +1,159 @@
+"""Which way of feeding and compiling trains the small network of notebook 08 fastest on this machine.
+
+    make bench BENCH=keras
+
+Everything in one run and in one process: the baseline network of notebook 08 trains on the same images with
+
+- the batch sizes 16, 32, 64 and 128,
+- NumPy arrays, tensors in memory, and three kinds of tf.data pipelines as input,
+- 1, 10 and all updates of an epoch per call of the compiled function (`steps_per_execution`),
+- `jit_compile` off and on, whose compilation is paid once per run,
+- `model.fit`, and a loop over `train_on_batch`.
+
+The ways take turns in several rounds, so that a slow moment of the machine meets all of them. An epoch's time is the
+median over all rounds, without the first epoch of each fit; the time to start a fit is its first epoch minus that.
+Processor seconds stand beside seconds, because other programs may run at the same time. The ratios compare with the
+way that the notebook takes. Written to logs/benchmarks/keras_cnn_training.json.
+"""
+
+import gc
+import json
+import os
+import platform
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests"))
+from notebook_loader import load_definitions  # noqa: E402
+
+NUM_IMAGES, NUM_EPOCHS, NUM_ROUNDS, BATCH = 4_096, 3, 2, 32  # whole batches of every size
+
+
+def compiled_model(nb, jit_compile=False, steps=1):
+    """Return the baseline network, fresh and compiled, after the state of earlier ones is cleared."""
+    nb.keras.backend.clear_session()
+    gc.collect()
+    nb.keras.utils.set_random_seed(0)
+    model = nb.build_cnn(nb.BASELINE)
+    loss = nb.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(
+        nb.keras.optimizers.Adam(1e-3), loss, metrics=["accuracy"], jit_compile=jit_compile, steps_per_execution=steps
+    )
+    return model
+
+
+class EpochClock:
+    """Seconds and processor seconds of each epoch."""
+
+    def __init__(self):
+        self.seconds, self.processor = [], []
+
+    def begin(self):
+        """Start an epoch."""
+        self.start = time.perf_counter(), time.process_time()
+
+    def end(self):
+        """End an epoch."""
+        self.seconds.append(time.perf_counter() - self.start[0])
+        self.processor.append(time.process_time() - self.start[1])
+
+
+def fit_way(nb, X, y, batch_size=BATCH, source="NumPy", jit_compile=False, steps=None):
+    """Return the EpochClock of a `model.fit` with one kind of input; `steps` updates per call, None for an epoch."""
+    tf, clock = nb.tf, EpochClock()
+    model = compiled_model(nb, jit_compile, steps or len(X) // batch_size)
+    watch = nb.keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, logs: clock.begin(), on_epoch_end=lambda epoch, logs: clock.end()
+    )
+    options = {"epochs": NUM_EPOCHS, "verbose": 0, "callbacks": [watch]}
+    if source == "NumPy":
+        model.fit(X, y, batch_size, **options)
+        return clock
+    X, y = tf.constant(X), tf.constant(y)
+    if source == "tensors":
+        model.fit(X, y, batch_size=batch_size, **options)
+        return clock
+    if source == "tf.data of rows":
+        pipeline = tf.data.Dataset.from_tensor_slices((X, y)).shuffle(len(X)).batch(batch_size)
+    elif source == "tf.data of indices":
+        pipeline = tf.data.Dataset.range(len(X)).shuffle(len(X)).batch(batch_size)
+        pipeline = pipeline.map(lambda index: (tf.gather(X, index), tf.gather(y, index)), tf.data.AUTOTUNE)
+    elif source == "tf.data of fixed batches":
+        pipeline = tf.data.Dataset.from_tensor_slices((X, y)).batch(batch_size).cache().shuffle(len(X) // batch_size)
+    else:
+        raise ValueError(f"source is {source!r}; use 'NumPy', 'tensors' or one of the three 'tf.data of ...'")
+    model.fit(pipeline.prefetch(2), **options)
+    return clock
+
+
+def batch_way(nb, X, y, batch_size=BATCH):
+    """Return the EpochClock of a plain loop over `train_on_batch`."""
+    clock, model, rng = EpochClock(), compiled_model(nb), np.random.default_rng(0)
+    for _ in range(NUM_EPOCHS):
+        clock.begin()
+        order = rng.permutation(len(X))
+        for start in range(0, len(X), batch_size):
+            index = order[start : start + batch_size]
+            model.train_on_batch(X[index], y[index])
+        clock.end()
+    return clock
+
+
+def measure(nb, X, y):
+    """Return {way: {"epoch", "processor", "start"}} in seconds, the medians over all rounds."""
+    ways = {"NumPy, batch 32, an epoch per call (the notebook's way)": {}}
+    ways |= {f"... batch {size}": {"batch_size": size} for size in (16, 64, 128)}
+    sources = ("tensors", "tf.data of rows", "tf.data of indices", "tf.data of fixed batches")
+    ways |= {f"... {source}": {"source": source} for source in sources}
+    ways |= {f"... {steps} updates per call": {"steps": steps} for steps in (1, 10)}
+    ways |= {
+        "... jit_compile": {"jit_compile": True},
+        "... jit_compile, 1 update per call": {"jit_compile": True, "steps": 1},
+    }
+    ways |= {"... train_on_batch": None}
+    clocks = {name: [] for name in ways}
+    for number in range(1, NUM_ROUNDS + 1):
+        for name, options in ways.items():
+            clock = batch_way(nb, X, y) if options is None else fit_way(nb, X, y, **options)
+            clocks[name].append(clock)
+            print(f"round {number}/{NUM_ROUNDS}: {name:55} {np.median(clock.seconds[1:]):.2f} s per epoch", flush=True)
+    result = {}
+    for name, group in clocks.items():
+        epoch = np.median([value for clock in group for value in clock.seconds[1:]])
+        processor = np.median([value for clock in group for value in clock.processor[1:]])
+        start = np.median([clock.seconds[0] for clock in group]) - epoch
+        result[name] = {"epoch": round(epoch, 3), "processor": round(processor, 3), "start": round(start, 3)}
+    return result
+
+
+def main():
+    """Measure all ways, print them with their ratios, and write logs/benchmarks/keras_cnn_training.json."""
+    nb = load_definitions("08")
+    mnist = nb.load_mnist(ROOT / "data" / "MNIST" / "raw")
+    if mnist.source != "MNIST":
+        sys.exit("This benchmark needs the real MNIST files; see data/README.md.")
+    ways = measure(nb, nb.gray_images(mnist.X_train[:NUM_IMAGES]), mnist.y_train[:NUM_IMAGES])
+    ours = next(iter(ways.values()))
+    for way in ways.values():
+        way["ratio"] = round(way["epoch"] / ours["epoch"], 2)
+        way["ratio_of_five_epochs"] = round((way["start"] + 5 * way["epoch"]) / (ours["start"] + 5 * ours["epoch"]), 2)
+    record = {
+        "benchmark": "keras_cnn_training", "images": NUM_IMAGES, "rounds": NUM_ROUNDS, "ways": ways,
+        "machine": platform.machine(), "cores": os.cpu_count(), "threads": os.environ.get("OMP_NUM_THREADS", "all"),
+        "keras": nb.keras.__version__, "tensorflow": nb.tf.__version__, "python": platform.python_version(),
+    }  # fmt: skip
+    path = ROOT / "logs" / "benchmarks" / "keras_cnn_training.json"
+    nb.write_atomically(path, lambda temporary: Path(temporary).write_text(json.dumps(record, indent=1) + "\n"))
+    print(f"\n{'way':55} s/epoch  cpu s  start s  ratio  ratio of a run of 5 epochs")
+    for name, way in ways.items():
+        numbers = f"{way['epoch']:7.2f} {way['processor']:6.2f} {way['start']:8.2f} {way['ratio']:6.2f}"
+        print(f"{name:55} {numbers} {way['ratio_of_five_epochs']:8.2f}")
+    print(f"\nratios above 1 are slower than the notebook's way    ({path.relative_to(ROOT)})")
+
+
+if __name__ == "__main__":
+    main()

@@ -56,8 +56,6 @@ def table_of_results(reference):
 
 SPEED = {  # benchmark: (fast way, slow way)
     "mnist_time_to_99": ("fast recipe of notebook 06, to 99 % on MNIST", "images one by one through a DataLoader"),
-    "keras_cnn_training": ("compiled training on tensors in memory, notebook 08", "Keras with its defaults"),
-    "lstm_tokens_per_second": ("training the language model in Keras, notebook 09", "PyTorch's nn.LSTM of that size"),
     "xor_sweep": ("10,000 XOR networks in batches, notebook 03", "a plain loop over networks"),
 }
 

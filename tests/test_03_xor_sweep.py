@@ -15,7 +15,6 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
-from distributed import Client, LocalCluster
 from joblib import parallel_config
 from notebook_loader import ROOT, load_definitions
 
@@ -296,17 +295,6 @@ def test_killed_worker_loses_nothing(nb, tmp_path, capsys):
         table = nb.sweep(networks, protocol, tmp_path / "chunks", trainer, size=4)
         assert (tmp_path / "died").exists()
         assert "A worker died" in capsys.readouterr().out
-    assert table.equals(nb.sweep(networks, protocol, tmp_path / "chunks", nb.train_batched, size=4))
-
-
-def test_killed_dask_worker_loses_nothing(nb, tmp_path):
-    """A Dask worker killed by SIGKILL is replaced, its chunk runs again, and the result is complete."""
-    networks, protocol = small(nb)
-    trainer = partial(die_once, nb.train_batched, str(tmp_path / "died"))
-    cluster = LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs="CRITICAL")
-    with cluster, Client(cluster), parallel_config("dask", wait_for_workers_timeout=60):
-        table = nb.sweep(networks, protocol, tmp_path / "chunks", trainer, size=4)
-    assert (tmp_path / "died").exists()
     assert table.equals(nb.sweep(networks, protocol, tmp_path / "chunks", nb.train_batched, size=4))
 
 

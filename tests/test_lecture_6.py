@@ -1,13 +1,11 @@
 """Lecture 6: convolution, output sizes, receptive fields and blocks against PyTorch and against hand counts."""
 
-import json
-import math
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from notebook_loader import ROOT, load_definitions
+from notebook_loader import load_definitions
 
 
 @pytest.fixture(scope="module")
@@ -133,15 +131,3 @@ def test_small_cnn_and_frozen_body(nb):
     with pytest.raises(ValueError, match="head"):
         nb.make_small_cnn("max")
     assert nb.count_parameters(nb.frozen_with_new_head(10)) == 5130
-
-
-def test_numeric_quiz_answers_are_what_the_code_computes(nb):
-    """Each numeric question's right answer equals its `computed` expression, to the precision asked for."""
-    bank = json.loads((ROOT / "notebooks/guidebook/bank/lecture_6.json").read_text(encoding="utf-8"))
-    numeric = [question for question in bank["questions"] if question["type"] == "numeric"]
-    assert numeric
-    for question in numeric:
-        (right,) = [answer["value"] for answer in question["answers"] if answer.get("correct")]
-        value = float(eval(question["computed"], {**vars(nb), "np": np, "torch": torch, "math": math}))
-        precision = question.get("precision", 12)
-        assert float(f"{value:.{precision}g}") == right, question["id"]

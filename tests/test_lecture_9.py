@@ -1,13 +1,12 @@
 """Lecture 9: attention and the block against PyTorch, masks, positional code, shuffling, decoding, quiz answers."""
 
-import json
 import math
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from notebook_loader import ROOT, load_definitions
+from notebook_loader import load_definitions
 
 
 @pytest.fixture(scope="module")
@@ -144,15 +143,3 @@ def test_reverser_and_its_slider(nb, monkeypatch):
     assert torch.allclose(blind(symbols.flip(1))[0], blind(symbols)[0].flip(1), atol=1e-6)
     assert model(symbols)[0].shape == (1, 8, 10)
     assert nb.png_of(nb.draw_maps_over_time(history, [3])).startswith(b"\x89PNG")
-
-
-def test_numeric_quiz_answers_are_what_the_code_computes(nb):
-    """Each numeric question's right answer equals its `computed` expression, to the precision asked for."""
-    bank = json.loads((ROOT / "notebooks/guidebook/bank/lecture_9.json").read_text(encoding="utf-8"))
-    numeric = [question for question in bank["questions"] if question["type"] == "numeric"]
-    assert numeric
-    for question in numeric:
-        (right,) = [answer["value"] for answer in question["answers"] if answer.get("correct")]
-        value = float(eval(question["computed"], {**vars(nb), "np": np, "torch": torch, "math": math}))
-        precision = question.get("precision", 12)
-        assert float(f"{value:.{precision}g}") == right, question["id"]

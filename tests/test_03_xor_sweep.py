@@ -298,6 +298,41 @@ def test_killed_worker_loses_nothing(nb, tmp_path, capsys):
     assert table.equals(nb.sweep(networks, protocol, tmp_path / "chunks", nb.train_batched, size=4))
 
 
+DASK_SCRIPT = """
+import sys
+sys.path.insert(0, {tests!r})
+import nbformat
+import notebook_loader
+cells = nbformat.read(notebook_loader.find_notebook("03"), as_version=4).cells
+sources = [cell.source for cell in cells if cell.cell_type == "code"]
+exec(compile(notebook_loader.definitions_of_source(sources, "03"), "03", "exec"))
+def die_once(chunk, protocol):
+    try:
+        Path({died!r}).touch(exist_ok=False)
+    except FileExistsError:
+        return train_batched(chunk, protocol)
+    time.sleep(0.3)
+    os.kill(os.getpid(), 9)
+networks, protocol = grid([1.0, 3.0], [1, 2, 3], [False, True], range(3)), Protocol(max_epochs=1200)
+cluster = LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs="CRITICAL")
+with cluster, Client(cluster), parallel_config("dask", wait_for_workers_timeout=60):
+    table = sweep(networks, protocol, "chunks", die_once, size=4)
+print("equal:", table.equals(sweep(networks, protocol, "alone", train_batched, size=4)))
+"""
+
+
+def test_killed_dask_worker_loses_nothing(tmp_path):
+    """A Dask worker killed by SIGKILL is noticed, its chunk runs again, and the result is complete.
+
+    A process of its own, because Dask sends functions by value only if they are defined in __main__, as in a notebook.
+    """
+    code = DASK_SCRIPT.format(tests=str(ROOT / "tests"), died=str(tmp_path / "died"))
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert (tmp_path / "died").exists()
+    assert "A worker died" in result.stdout, result.stderr[-2000:]
+    assert "equal: True" in result.stdout
+
+
 def test_workers_that_always_die_end_the_sweep(nb, tmp_path):
     """After the allowed retries the sweep says what it has and where, and keeps it."""
     networks, protocol = small(nb)

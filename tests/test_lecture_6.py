@@ -1,6 +1,5 @@
 """Lecture 6: convolution, output sizes, receptive fields and blocks against PyTorch and against hand counts."""
 
-
 import numpy as np
 import pytest
 import torch

@@ -213,6 +213,22 @@ def test_equal_seeds_give_equal_runs_and_others_do_not(nb, toy):
     assert losses["kernel-3-seed1"] != pytest.approx(losses["kernel-3-seed0"], rel=1e-4)
 
 
+@pytest.mark.parametrize("decay, share", [(True, 0.0), (False, 1.0)])
+def test_the_rate_falls_to_0_only_if_asked(nb, images, decay, share):
+    """After the last update the learning rate is 0 with `decay`, and what it was without."""
+
+    class Bar:
+        def set_description_str(self, text):
+            pass
+
+        def update(self):
+            pass
+
+    settings = nb.BASELINE | TINY | {"decay": decay}
+    model = nb.trained_model(nb.build_cnn, settings, 0, images, nb.RunWatcher(Bar(), "", settings["num_epochs"]))
+    assert float(model.optimizer.learning_rate) == pytest.approx(share * settings["lr"], abs=1e-9)
+
+
 def test_a_killed_laboratory_goes_on_where_it_stopped(nb, toy):
     """Runs that finished before the interruption are kept, the others run, and the next laboratory starts anew."""
 

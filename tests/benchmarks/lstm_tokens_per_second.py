@@ -135,8 +135,9 @@ def torch_step(corpus, shape, num_sampled, bfloat16=False):
         if num_sampled:
             shift = model.bias - expected
             own = (h * model.table(targets)).sum(dim=1) + shift[targets]
-            others = (scores.float() + shift[sampled]).masked_fill(targets[:, None] == sampled, -1e9)
-            loss = F.softplus(others.logsumexp(dim=1) - own.float()).mean()
+            hits = (targets[:, None] == sampled).sum(dim=1)
+            others = (scores.float() + shift[sampled]).logsumexp(dim=1)
+            loss = (torch.logaddexp(others, own.float()) - own.float() - hits.log1p()).mean()
         else:
             loss = F.cross_entropy(scores.float() + model.bias, targets)
         optimizer.zero_grad()

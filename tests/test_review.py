@@ -8,22 +8,22 @@ from fsrs import Rating
 from notebook_loader import load_definitions
 
 NOW = datetime(2026, 3, 1, 20, tzinfo=UTC)
-CHOICE = {
-    "id": "L1-Q1", "question": "Which?", "type": "multiple_choice",
-    "answers": [
-        {"answer": "right", "correct": True, "feedback": "Yes."},
-        {"answer": "wrong", "correct": False, "feedback": "That is the other one."},
-        {"answer": "odd", "correct": False, "feedback": "That is neither."},
-    ],
-}  # fmt: skip
-MANY = {
-    "id": "L1-Q2", "question": "Which two?", "type": "many_choice",
-    "answers": [
-        {"answer": "a", "correct": True, "feedback": "a fits."},
-        {"answer": "b", "correct": True, "feedback": "b fits."},
-        {"answer": "c", "correct": False, "feedback": "c does not."},
-    ],
-}  # fmt: skip
+
+
+def question(name, kind, text, *answers):
+    """Return a question as in the bank; each answer is (text, whether it is right, feedback)."""
+    answers = [dict(zip(("answer", "correct", "feedback"), answer)) for answer in answers]
+    return {"id": name, "question": text, "type": kind, "answers": answers}
+
+
+CHOICE = question(
+    "L1-Q1", "multiple_choice", "Which?",
+    ("right", True, "Yes."), ("wrong", False, "That is the other one."), ("odd", False, "That is neither."),
+)  # fmt: skip
+MANY = question(
+    "L1-Q2", "many_choice", "Which two?",
+    ("a", True, "a fits."), ("b", True, "b fits."), ("c", False, "c does not."),
+)  # fmt: skip
 NUMBER = {
     "id": "L2-C1", "question": "How much?", "type": "numeric", "precision": 3,
     "answers": [

@@ -66,7 +66,7 @@ def keras_step(nb, corpus, shape, num_sampled, jit=False, bfloat16=False):
     variables = model.trainable_variables
     optimizer = keras.optimizers.Adam(4e-3, beta_2=0.99, global_clipnorm=1.0)
     optimizer.build(variables)
-    expected = log_expected(corpus)
+    expected = log_expected(nb, corpus)
 
     def step(tokens, sampled):
         inputs, targets = nb.inputs_and_targets(tokens, False)
@@ -92,10 +92,9 @@ def keras_step(nb, corpus, shape, num_sampled, jit=False, bfloat16=False):
     return tf.function(step, input_signature=signature, autograph=False)
 
 
-def log_expected(corpus):
+def log_expected(nb, corpus):
     """Return the logarithm of how often each word is drawn on average: (words,) float32."""
-    frequencies = np.bincount(np.concatenate(corpus.train), minlength=len(corpus.vocabulary)) + 1e-3
-    return np.log(NUM_SAMPLED * frequencies / frequencies.sum()).astype(np.float32)
+    return np.log(NUM_SAMPLED * nb.word_frequencies(corpus)).astype(np.float32)
 
 
 class TorchModel(nn.Module):
@@ -116,12 +115,12 @@ class TorchModel(nn.Module):
         return self.drop(h).reshape(-1, UNITS)
 
 
-def torch_step(corpus, shape, num_sampled, bfloat16=False):
+def torch_step(nb, corpus, shape, num_sampled, bfloat16=False):
     """Return a function of (tokens, sampled) that makes one update of the PyTorch model."""
     torch.manual_seed(0)
     model = TorchModel(len(corpus.vocabulary), isinstance(shape, tuple))
     optimizer = torch.optim.Adam(model.parameters(), lr=4e-3, betas=(0.9, 0.99), fused=True)
-    expected = torch.from_numpy(log_expected(corpus))
+    expected = torch.from_numpy(log_expected(nb, corpus))
 
     def step(tokens, sampled):
         tokens = torch.from_numpy(np.ascontiguousarray(tokens)).long()
@@ -151,7 +150,7 @@ def torch_step(corpus, shape, num_sampled, bfloat16=False):
 
 def tokens_per_second(step, batches, frequencies):
     """Return the tokens per second of `step` over NUM_UPDATES updates, after a warm-up on each shape."""
-    rng, cumulated = np.random.default_rng(0), np.cumsum(frequencies) / frequencies.sum()
+    rng, cumulated = np.random.default_rng(0), np.cumsum(frequencies)
     first_of_shape = list({tokens.shape: tokens for tokens in batches}.values())
     seconds = count = 0
     for number, tokens in enumerate([*first_of_shape, *batches[: WARM_UP + NUM_UPDATES]]):
@@ -188,9 +187,8 @@ def measure(nb, corpus, name):
     if library == "keras":
         step = keras_step(nb, corpus, shape, num_sampled, **options)
     else:
-        step = torch_step(corpus, shape, num_sampled, **options)
-    frequencies = np.bincount(np.concatenate(corpus.train), minlength=len(corpus.vocabulary)) + 1e-3
-    return tokens_per_second(step, batches_of(nb, corpus, shape), frequencies)
+        step = torch_step(nb, corpus, shape, num_sampled, **options)
+    return tokens_per_second(step, batches_of(nb, corpus, shape), nb.word_frequencies(corpus))
 
 
 def main():

@@ -130,6 +130,22 @@ def test_training_repeats(nb, trained):
     assert abs(runs[1]["printed_loss"][0] - history["printed_loss"][0]) > 1e-3
 
 
+def test_training_two_at_a_time_changes_nothing(nb, trained):
+    """Networks that train side by side end where each ends alone, and come back under their names and seeds."""
+    _, _, parts = trained
+    names, seeds = list(nb.HIDDEN), (0, 1, 2)
+    together = nb.train_suspects(names, 20, 2, seeds, parts)
+    assert list(together) == [(name, 20) for name in names]
+    for (name, batch_size), runs in together.items():
+        assert len(runs) == len(seeds)
+        for seed, (model, history) in zip(seeds, runs):
+            bar = tqdm(total=2, file=sys.stdout)
+            alone, notes = nb.train_suspect(nb.HIDDEN[name], batch_size, 2, seed, parts, bar)
+            assert history["printed_loss"].iloc[-1] == pytest.approx(notes["printed_loss"].iloc[-1], rel=1e-4)
+            for ours, theirs in zip(model.get_weights(), alone.get_weights()):
+                assert np.allclose(ours, theirs, atol=1e-4)
+
+
 def test_scores_come_before_the_softmax(nb, trained):
     """The softmax of the scores is what the model predicts, and the measures are Keras's own."""
     model, _, parts = trained

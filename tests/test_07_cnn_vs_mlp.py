@@ -161,13 +161,42 @@ def test_a_used_workbench_does_not_matter(nb):
     first, other, again = (nb.scores_of(model, X) for model, _ in runs)
     assert np.allclose(first, again, atol=1e-4)
     assert not np.allclose(first, other, atol=1e-2)
-    assert nb.workbench(nb.build_mlp, widths=(9,), dropout=0.5) is nb.workbench(nb.build_mlp, widths=(9,), dropout=0.5)
+    with nb.workbench(nb.build_mlp, widths=(9,), dropout=0.5) as bench:
+        with nb.workbench(nb.build_mlp, widths=(9,), dropout=0.5) as second:
+            assert second is not bench
+    with nb.workbench(nb.build_mlp, widths=(9,), dropout=0.5) as again:
+        assert again is bench
+
+
+def test_two_at_a_time_changes_nothing(nb):
+    """Networks that train side by side end where each ends alone, and results keep the order of the plan."""
+    X, y = easy_task(200)
+
+    def scores(name, seed):
+        """Return the scores of a network with dropout after a few updates."""
+        return nb.scores_of(nb.train_contestant(nb.BUILDERS[name], (X, y), 40, seed, {}, dropout=0.3)[0], X)
+
+    plan = [(name, seed) for seed in (0, 1, 2) for name in nb.BUILDERS]
+    for arguments, together in zip(plan, nb.two_at_a_time(scores, plan, "test")):
+        assert np.allclose(together, scores(*arguments), atol=1e-4)
+
+
+def test_an_error_in_one_of_two_is_raised(nb):
+    """An error in one of two runs reaches the reader."""
+    X, y = easy_task(200)
+
+    def wild(seed):
+        """Train with a learning rate that cannot work."""
+        return nb.train_contestant(nb.build_mlp, (X, y), 20, seed, {}, lr=1e30, widths=(9,), dropout=0.5)
+
+    with pytest.raises(FloatingPointError, match="smaller lr"):
+        nb.two_at_a_time(wild, [(0,), (1,)], "test")
 
 
 def test_learning_rate_falls_to_zero(nb):
     """The rate of each call is linear in the updates made so far, over all stretches."""
     referee = nb.Referee(0.1, 2 * nb.STEPS, 2, {})
-    referee.set_model(nb.workbench(nb.build_mlp, widths=(9,), dropout=0.5))
+    referee.set_model(nb.new_workbench(nb.build_mlp, widths=(9,), dropout=0.5))
     rates = []
     for batch in range(4):
         referee.on_train_batch_begin(batch)

@@ -43,14 +43,24 @@ def map_of_guidebook(root):
 
 
 def table_of_results(reference):
-    """Return the Markdown table of the headline claims in the JSON files of the folder `reference`."""
-    lines = ["| Notebook | Result | Measured | Bound | Budget |", "|---|---|---|---|---|"]
-    for path in sorted(reference.glob("*.json")):
+    """Return the Markdown table of the headline claims in the JSON files of the folder `reference`, a column a budget.
+
+    The bound is that of the laptop budget; one that differs in the full budget stands beside its value.
+    """
+    lines = ["| Notebook | Result | Laptop budget | Bound | Full budget |", "|---|---|---|---|---|"]
+    claims = {}  # (number, claim): {budget: row}
+    for path in sorted(reference.glob("*.json"), key=lambda path: (".full" in path.name, path.name)):
         record = json.loads(path.read_text(encoding="utf-8"))
         number = record["notebook"].split("_")[0]
         for row in record["claims"]:
             if row["headline"]:
-                lines.append(f"| {number} | {row['claim']} | {row['measured']} | {row['limit']} | {record['budget']} |")
+                claims.setdefault((number, row["claim"]), {})[record["budget"]] = row
+    for number, claim in sorted(claims, key=lambda key: key[0]):
+        rows = claims[number, claim]
+        nothing = {"measured": "", "limit": ""}
+        laptop, full = rows.get("laptop", nothing), rows.get("full", nothing)
+        other = f", {full['limit']}" if full["limit"] != laptop["limit"] and full["limit"] else ""
+        lines.append(f"| {number} | {claim} | {laptop['measured']} | {laptop['limit']} | {full['measured']}{other} |")
     return "\n".join(lines)
 
 

@@ -30,10 +30,22 @@ def test_a_changed_measurement_changes_the_table(tmp_path):
     record = {"notebook": "06_x", "budget": "laptop", "claims": [row | {"headline": True}]}
     (tmp_path / "06_x.json").write_text(json.dumps(record))
     first = readme_tables.table_of_results(tmp_path)
-    assert "| 06 | c | 0.50 | ≥ 0.40 | laptop |" in first
+    assert "| 06 | c | 0.50 | ≥ 0.40 |  |" in first
     record["claims"][0]["measured"] = "0.60"
     (tmp_path / "06_x.json").write_text(json.dumps(record))
     assert readme_tables.table_of_results(tmp_path) == first.replace("0.50", "0.60")
+
+
+def test_both_budgets_stand_in_one_row(tmp_path):
+    """A claim of both budgets has one row; a claim of one budget leaves the other's cell empty."""
+    row = {"claim": "c", "measured": "0.50", "limit": "≥ 0.40", "headline": True}
+    record = {"notebook": "06_x", "budget": "laptop", "claims": [row]}
+    (tmp_path / "06_x.json").write_text(json.dumps(record))
+    rows = [row | {"measured": "0.70"}, row | {"claim": "d"}]
+    record = {"notebook": "06_x", "budget": "full", "claims": rows}
+    (tmp_path / "06_x.full.json").write_text(json.dumps(record))
+    lines = readme_tables.table_of_results(tmp_path).splitlines()
+    assert lines[2:] == ["| 06 | c | 0.50 | ≥ 0.40 | 0.70 |", "| 06 | d |  |  | 0.50, ≥ 0.40 |"]
 
 
 def test_filling_replaces_only_what_is_between_the_marks():

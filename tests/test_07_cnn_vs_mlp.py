@@ -1,5 +1,7 @@
 """The definitions of notebook 07, tested on small data."""
 
+import time
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -191,6 +193,22 @@ def test_an_error_in_one_of_two_is_raised(nb):
 
     with pytest.raises(FloatingPointError, match="smaller lr"):
         nb.two_at_a_time(wild, [(0,), (1,)], "test")
+
+
+def test_after_an_error_nothing_new_is_begun(nb):
+    """When one of a long plan fails, the ones that wait are dropped."""
+    begun = []
+
+    def work(number):
+        """Note the number; fail at 1, take a moment otherwise."""
+        begun.append(number)
+        if number == 1:
+            raise RuntimeError("stop")
+        time.sleep(0.2)
+
+    with pytest.raises(RuntimeError, match="stop"):
+        nb.two_at_a_time(work, [(number,) for number in range(20)], "test")
+    assert len(begun) < 8
 
 
 def test_learning_rate_falls_to_zero(nb):

@@ -222,6 +222,17 @@ def test_orthogonalize_keeps_directions_and_evens_out_sizes(nb, shape):
     assert (inner - inner.diagonal().diag()).abs().max() < 1e-6
 
 
+@pytest.mark.parametrize("steps, least", [(3, 0.02), (5, 0.002)])
+def test_orthogonalize_lifts_small_singular_values(nb, steps, least):
+    """Values from `least` times the norm arrive within the given steps; one of a tenth of that does not."""
+    values = torch.logspace(np.log10(least), np.log10(0.3), 50, dtype=torch.float64)
+    for value in values:
+        matrix = torch.diag(torch.tensor([value, (1 - value**2) ** 0.5], dtype=torch.float64))
+        assert 0.65 < torch.linalg.svdvals(nb.orthogonalize(matrix, steps)).min() < 1.25, value
+    matrix = torch.diag(torch.tensor([least / 10, 1.0], dtype=torch.float64))
+    assert torch.linalg.svdvals(nb.orthogonalize(matrix, steps)).min() < 0.3
+
+
 def test_center_like_mnist(nb):
     """Size 20, center of mass in the middle, wherever and however large the drawing was."""
     small = np.zeros((100, 100), np.uint8)

@@ -1,6 +1,8 @@
 """The laboratory of notebook 08: counts by hand, rules, logs, resuming, failures, instruments, noise band, drawings."""
 
+import _thread
 import json
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -213,6 +215,29 @@ def test_equal_seeds_give_equal_runs_and_others_do_not(nb, toy):
     assert losses["kernel-3-seed1"] != pytest.approx(losses["kernel-3-seed0"], rel=1e-4)
 
 
+def test_two_runs_at_a_time_equal_those_one_by_one(nb, images):
+    """Start, order of images and dropout of a run do not depend on the run beside it."""
+    table = [
+        nb.Experiment("one", "", "", {"dropout": 0.5}),
+        nb.Experiment("two", "", "", {"kernel": 1}),
+        nb.Experiment("three", "", "", {"dropout": 0.5, "optimizer": "sgd"}),
+        nb.Experiment("four", "", "", {"dropout": 0.2, "batch_size": 16}),
+    ]
+
+    def losses(rows, name):
+        folder = nb.ROOT / name
+        nb.run_laboratory(rows, nb.BASELINE | TINY, lambda row: [3], images, folder, folder)
+        names = ("loss", "valid_loss")
+        records = nb.read_logs(folder)
+        return {r["experiment"]: [[epoch[k] for k in names] for epoch in r["history"]] for r in records}
+
+    together = losses(table, "together")
+    for row in table:
+        alone = losses([row], f"alone {row.name}")[row.name]
+        assert np.allclose(alone, together[row.name], atol=1e-4), row.name
+    assert not np.allclose(together["one"], together["three"], atol=1e-4)
+
+
 @pytest.mark.parametrize("decay, share", [(True, 0.0), (False, 1.0)])
 def test_the_rate_falls_to_0_only_if_asked(nb, images, decay, share):
     """After the last update the learning rate is 0 with `decay`, and what it was without."""
@@ -229,21 +254,28 @@ def test_the_rate_falls_to_0_only_if_asked(nb, images, decay, share):
     assert float(model.optimizer.learning_rate) == pytest.approx(share * settings["lr"], abs=1e-9)
 
 
-def test_a_killed_laboratory_goes_on_where_it_stopped(nb, toy):
-    """Runs that finished before the interruption are kept, the others run, and the next laboratory starts anew."""
+def test_an_interrupted_laboratory_goes_on_where_it_stopped(nb, toy):
+    """After an interrupt only the runs in progress end; they are kept, the others run, and the next starts anew."""
 
-    def interrupt(settings):
-        raise KeyboardInterrupt
+    def slow(settings):
+        time.sleep(0.3)
+        return nb.build_cnn(settings)
 
-    table = rows(nb, 1, 3)
+    def interrupted(settings):
+        _thread.interrupt_main()
+        return slow(settings)
+
+    table = [nb.Experiment(f"row {number}", "", "", {}, slow) for number in range(10)]
     with pytest.raises(KeyboardInterrupt):
-        toy([*table[:1], nb.Experiment("killed", "", "", {}, interrupt), *table[1:]])
+        toy([table[0], replace(table[1], builder=interrupted), *table[2:]])
     assert (toy.logs / "unfinished").exists()
-    counts, built = toy(table)
-    assert counts == (1, 1)
-    assert [kernel for kernel, _ in built] == [3]
-    counts, built = toy(table)  # complete: from the beginning
-    assert counts == (2, 0)
+    finished = [record["experiment"] for record in nb.read_logs(toy.logs)]
+    assert {"row 0", "row 1"} <= set(finished) and len(finished) <= 4
+    counts, _ = toy(table)
+    assert counts == (10 - len(finished), len(finished))
+    assert not (toy.logs / "unfinished").exists()
+    counts, _ = toy(table)  # complete: from the beginning
+    assert counts == (10, 0)
 
 
 def test_resume_keeps_equal_runs_and_repeats_changed_ones(nb, toy):

@@ -11,8 +11,9 @@ opened, converted and standardized anew. Its time is that of the epochs until it
 seeds; the tests after each epoch are not counted.
 
 The fast side is the recipe of notebook 06. Its length is chosen first: the shortest on a grid at which the mean
-validation accuracy of ten seeds exceeds 99 % by two standard errors. Its time is the mean over nine other seeds. The
-test set decides nothing: the accuracies on it are reported.
+validation accuracy of ten seeds exceeds 99 % by two standard errors. Its time is the mean over other seeds, one after
+each epoch of the slow side, so that a slow moment of the machine meets both. The test set decides nothing: the
+accuracies on it are reported.
 """
 
 import json
@@ -37,7 +38,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 from notebook_loader import load_definitions  # noqa: E402
 
 TARGET, MAX_EPOCHS, SLOW_SEEDS = 0.99, 14, range(2)
-LENGTHS, CHOICE_SEEDS, FAST_SEEDS = (1.0, 1.2, 1.4, 1.6), range(100, 110), range(9)
+LENGTHS, CHOICE_SEEDS = (1.0, 1.2, 1.4, 1.6), range(100, 110)
 
 
 class Digits(Dataset):
@@ -63,10 +64,11 @@ def make_slow_network():
     )
 
 
-def time_slow(nb, data, seed):
+def time_slow(nb, data, seed, after_epoch):
     """Return seconds and epochs of training until the target is reached, and the two accuracies then, as a dictionary.
 
-    Without success in MAX_EPOCHS `reached` is False, and the time is a lower bound.
+    Without success in MAX_EPOCHS `reached` is False, and the time is a lower bound. `after_epoch()` is called after
+    each epoch, with the clock stopped.
     """
     torch.manual_seed(seed)
     model = make_slow_network()
@@ -86,6 +88,7 @@ def time_slow(nb, data, seed):
             f"DataLoader, seed {seed}: epoch {epoch}, {seconds:.0f} s, validation {valid:.2%}, test {test:.2%}",
             flush=True,
         )
+        after_epoch()
         if valid >= TARGET:
             break
     return {"seconds": seconds, "epochs": epoch, "valid": valid, "test": test, "reached": valid >= TARGET}
@@ -139,12 +142,15 @@ def main():
     bfloat16 = nb.time_of_step(True) < nb.time_of_step(False)
     run_fast(nb, data, 0, replace(nb.Recipe(), num_epochs=0.1), bfloat16)  # warm-up
     lengths = choose_length(nb, data, bfloat16)
-    fast = [run_fast(nb, data, seed, nb.Recipe(), bfloat16) for seed in FAST_SEEDS]
-    for seed, run in zip(FAST_SEEDS, fast):
-        print(
-            f"fast recipe, seed {seed}: {run['seconds']:.1f} s, validation {run['valid']:.2%}, test {run['test']:.2%}"
-        )
-    slow = [time_slow(nb, data, seed) for seed in SLOW_SEEDS]
+    fast = []
+
+    def race():
+        """Run the fast recipe once with the next seed."""
+        fast.append(run_fast(nb, data, len(fast), nb.Recipe(), bfloat16))
+        numbers = ", ".join(f"{part} {fast[-1][part]:.2%}" for part in ("valid", "test"))
+        print(f"fast recipe, seed {len(fast) - 1}: {fast[-1]['seconds']:.1f} s, {numbers}", flush=True)
+
+    slow = [time_slow(nb, data, seed, race) for seed in SLOW_SEEDS]
     means = [np.mean([run["seconds"] for run in side]) for side in (slow, fast)]
     record = {
         "benchmark": "mnist_time_to_99", "ratio": round(means[0] / means[1], 1), "target": f"validation {TARGET}",

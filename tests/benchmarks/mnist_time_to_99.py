@@ -7,12 +7,13 @@ validation images.
 
 The slow side is of the kind that introductions use (the architecture, optimizer and transforms follow the MNIST
 example of the PyTorch project): two 3x3 convolutions, dropout, two dense layers, Adadelta, batch 64, every image
-opened, converted and standardized anew. Its time is that of the epochs until it first reaches 99 %, the mean of two
-seeds; the tests after each epoch are not counted.
+opened, converted and standardized anew. Four seeds train side by side, an epoch each in turn. They have the benefit of
+the doubt: they are there as soon as 99 % lies no more than two standard errors above their mean validation accuracy.
+The time is the mean of the four; the tests after each epoch are not counted.
 
-The fast side is the recipe of notebook 06. Its length is chosen first: the shortest on a grid at which the mean
-validation accuracy of ten seeds exceeds 99 % by two standard errors. Its time is the mean over other seeds, one after
-each epoch of the slow side, so that a slow moment of the machine meets both. The test set decides nothing: the
+The fast side is the recipe of notebook 06 and must be beyond doubt: its length is the shortest on a grid at which the
+mean validation accuracy of ten seeds exceeds 99 % by two standard errors. Its time is the mean over other seeds, one
+after each epoch of the slow side, so that a slow moment of the machine meets both. The test set decides nothing: the
 accuracies on it are reported.
 """
 
@@ -37,7 +38,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 from notebook_loader import load_definitions  # noqa: E402
 
-TARGET, MAX_EPOCHS, SLOW_SEEDS = 0.99, 14, range(2)
+TARGET, MAX_EPOCHS, SLOW_SEEDS = 0.99, 14, range(4)
 LENGTHS, CHOICE_SEEDS = (1.0, 1.2, 1.4, 1.6), range(100, 110)
 
 
@@ -64,34 +65,66 @@ def make_slow_network():
     )
 
 
-def time_slow(nb, data, seed, after_epoch):
-    """Return seconds and epochs of training until the target is reached, and the two accuracies then, as a dictionary.
+class SlowRun:
+    """One seed of the slow side: a network, its optimizer, and its own stream of random numbers.
 
-    Without success in MAX_EPOCHS `reached` is False, and the time is a lower bound. `after_epoch()` is called after
-    each epoch, with the clock stopped.
+    After each epoch `epochs`, `seconds` of training so far, and the accuracies `valid` and `test` are set.
     """
-    torch.manual_seed(seed)
-    model = make_slow_network()
-    optimizer = torch.optim.Adadelta(model.parameters(), lr=1.0)
-    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.7)
-    loader, seconds = DataLoader(Digits(data["images"], data["labels"]), batch_size=64, shuffle=True), 0.0
-    for epoch in range(1, MAX_EPOCHS + 1):
+
+    def __init__(self, data, seed):
+        self.seed, self.epochs, self.seconds = seed, 0, 0.0
+        torch.manual_seed(seed)
+        self.model = make_slow_network()
+        self.optimizer = torch.optim.Adadelta(self.model.parameters(), lr=1.0)
+        self.scheduler = torch.optim.lr_scheduler.StepLR(self.optimizer, 1, gamma=0.7)
+        self.loader = DataLoader(Digits(data["images"], data["labels"]), batch_size=64, shuffle=True)
+        self.random_state = torch.get_rng_state()
+
+    def train_epoch(self, nb, data):
+        """Train one epoch, by the clock; then measure, without it."""
+        torch.set_rng_state(self.random_state)
         start = time.perf_counter()
-        for X, y in loader:
-            optimizer.zero_grad()
-            F.cross_entropy(model(X), y).backward()
-            optimizer.step()
-        scheduler.step()
-        seconds += time.perf_counter() - start
-        valid, test = (nb.accuracy(nb.predict(model, X), y) for X, y in (data["valid"], data["test"]))
+        for X, y in self.loader:
+            self.optimizer.zero_grad()
+            F.cross_entropy(self.model(X), y).backward()
+            self.optimizer.step()
+        self.scheduler.step()
+        self.seconds += time.perf_counter() - start
+        self.random_state, self.epochs = torch.get_rng_state(), self.epochs + 1
+        self.valid, self.test = (nb.accuracy(nb.predict(self.model, X), y) for X, y in (data["valid"], data["test"]))
         print(
-            f"DataLoader, seed {seed}: epoch {epoch}, {seconds:.0f} s, validation {valid:.2%}, test {test:.2%}",
+            f"DataLoader, seed {self.seed}: epoch {self.epochs}, {self.seconds:.0f} s, "
+            f"validation {self.valid:.2%}, test {self.test:.2%}",
             flush=True,
         )
-        after_epoch()
-        if valid >= TARGET:
-            break
-    return {"seconds": seconds, "epochs": epoch, "valid": valid, "test": test, "reached": valid >= TARGET}
+
+
+def race(nb, data, bfloat16):
+    """Return the results of the slow and of the fast runs, two lists of dictionaries, and the slow side's history.
+
+    The history is a list: after each epoch mean and standard error of the validation accuracy over the slow seeds.
+    """
+    slow, fast, history = [SlowRun(data, seed) for seed in SLOW_SEEDS], [], []
+    while len(history) < MAX_EPOCHS and not (history and is_there(*history[-1])):
+        for run in slow:
+            run.train_epoch(nb, data)
+            fast.append(run_fast(nb, data, len(fast), nb.Recipe(), bfloat16))
+            numbers = ", ".join(f"{part} {fast[-1][part]:.2%}" for part in ("valid", "test"))
+            print(f"fast recipe, seed {len(fast) - 1}: {fast[-1]['seconds']:.1f} s, {numbers}", flush=True)
+        history.append(mean_and_error([run.valid for run in slow]))
+        print(f"DataLoader, epoch {len(history)}: validation {history[-1][0]:.3%} ± {history[-1][1]:.3%}", flush=True)
+    names = ("seconds", "epochs", "valid", "test")
+    return [{name: getattr(run, name) for name in names} for run in slow], fast, history
+
+
+def mean_and_error(scores):
+    """Return mean and standard error of a list of numbers."""
+    return np.mean(scores), np.std(scores, ddof=1) / len(scores) ** 0.5
+
+
+def is_there(mean, error):
+    """Return whether the target lies no more than two standard errors above the mean."""
+    return mean + 2 * error >= TARGET
 
 
 def run_fast(nb, data, seed, recipe, bfloat16):
@@ -109,7 +142,7 @@ def choose_length(nb, data, bfloat16):
     for length in LENGTHS:
         recipe = replace(nb.Recipe(), num_epochs=length)
         scores = [run_fast(nb, data, seed, recipe, bfloat16)["valid"] for seed in CHOICE_SEEDS]
-        means[length], error = np.mean(scores), np.std(scores, ddof=1) / len(scores) ** 0.5
+        means[length], error = mean_and_error(scores)
         print(f"length {length} epochs: validation {means[length]:.3%} ± {error:.3%} (n = {len(scores)})", flush=True)
         if means[length] - 2 * error >= TARGET:
             break
@@ -142,20 +175,14 @@ def main():
     bfloat16 = nb.time_of_step(True) < nb.time_of_step(False)
     run_fast(nb, data, 0, replace(nb.Recipe(), num_epochs=0.1), bfloat16)  # warm-up
     lengths = choose_length(nb, data, bfloat16)
-    fast = []
-
-    def race():
-        """Run the fast recipe once with the next seed."""
-        with torch.random.fork_rng(devices=[]):  # the slow side goes on with its own random numbers
-            fast.append(run_fast(nb, data, len(fast), nb.Recipe(), bfloat16))
-        numbers = ", ".join(f"{part} {fast[-1][part]:.2%}" for part in ("valid", "test"))
-        print(f"fast recipe, seed {len(fast) - 1}: {fast[-1]['seconds']:.1f} s, {numbers}", flush=True)
-
-    slow = [time_slow(nb, data, seed, race) for seed in SLOW_SEEDS]
+    if max(lengths) != nb.Recipe().num_epochs:
+        print(f"On this machine the rule chooses {max(lengths)} epochs; notebook 06 has {nb.Recipe().num_epochs}.")
+    slow, fast, history = race(nb, data, bfloat16)
     means = [np.mean([run["seconds"] for run in side]) for side in (slow, fast)]
     record = {
         "benchmark": "mnist_time_to_99", "ratio": round(means[0] / means[1], 1), "target": f"validation {TARGET}",
         "length_in_epochs": nb.Recipe().num_epochs, "lengths": {str(k): round(v, 5) for k, v in lengths.items()},
+        "slow_by_epoch": [[round(float(number), 5) for number in pair] for pair in history],
         "slow": summary(slow) | {"seeds": len(slow)}, "fast": summary(fast) | {"seeds": len(fast)},
         "bfloat16": bfloat16, "threads": torch.get_num_threads(),
         "machine": platform.machine(), "cores": os.cpu_count(),
@@ -166,9 +193,9 @@ def main():
     nb.write_atomically(path, lambda temporary: Path(temporary).write_text(json.dumps(record, indent=1) + "\n"))
     print(f"\nfast recipe: {means[1]:.2f} s, validation {record['fast']['valid_mean']:.2%}, test "
           f"{record['fast']['test_mean']:.2%}, worst {record['fast']['test_min']:.2%} (n = {len(fast)})")  # fmt: skip
-    print(f"DataLoader: {means[0]:.0f} s in {record['slow']['epochs_mean']:.1f} epochs (n = {len(slow)})")
+    print(f"DataLoader: {means[0]:.0f} s in {len(history)} epochs, validation {history[-1][0]:.2%} (n = {len(slow)})")
     print(f"ratio: {record['ratio']}    ({path.relative_to(ROOT)})")
-    if not all(run["reached"] for run in slow):
+    if not is_there(*history[-1]):
         print(f"The DataLoader side did not reach {TARGET:.0%} in {MAX_EPOCHS} epochs: the ratio is a lower bound.")
 
 

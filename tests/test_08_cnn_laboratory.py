@@ -3,6 +3,7 @@
 import _thread
 import json
 import time
+import types
 from dataclasses import replace
 
 import numpy as np
@@ -33,7 +34,9 @@ def pretended_training(builder, settings, seed, data, watcher):
         names = ("seconds", "loss", "accuracy", "valid_loss", "valid_accuracy")
         watcher.rows.append({"epoch": epoch} | {name: 0.3 + 0.4 * rng.random() for name in names})
         watcher.bar.update()
-    return builder(settings)
+    model = builder(settings)
+    model.compile("sgd")
+    return model
 
 
 @pytest.fixture
@@ -433,3 +436,13 @@ def test_growth_per_run(nb):
     """A steady climb of 5 MB per run is found, whatever the first runs did."""
     assert nb.growth_per_run([0, 900, 10] + [1000 + 5 * i for i in range(30)], skip=3) == pytest.approx(5)
     assert nb.growth_per_run([1000] * 30) == pytest.approx(0, abs=1e-9)
+
+
+def test_emptied_variables(nb, images):
+    """After `empty_variables` a trained network and its Adam hold no number any more."""
+    bar = types.SimpleNamespace(set_description_str=lambda text: None, update=lambda: None)
+    model = nb.trained_model(nb.build_cnn, nb.BASELINE | TINY, 0, images, nb.RunWatcher(bar, "x", 2))
+    variables = [*model.variables, *model.optimizer.variables]
+    assert sum(variable.value.read_value().numpy().size for variable in variables) > 1000
+    nb.empty_variables(model)
+    assert sum(variable.value.read_value().numpy().size for variable in variables) == 0

@@ -209,6 +209,9 @@ def test_intervals_cover_the_truth(nb):
     median = [nb.median_interval(sample)[1:] for sample in rng.exponential(size=(2000, 40))]
     assert 0.92 < np.mean([low <= math.log(2) <= high for low, high in median]) < 0.99
     assert np.isnan(nb.median_interval([])).all()
+    few = nb.median_interval([1, 2, 3, 4, 9])  # five values cannot give 95 %
+    assert few[0] == 3 and np.isnan(few[1:]).all()
+    assert nb.median_interval([1, 2, 3, 4, 9, 10]) == (3.5, 1, 10)
 
 
 def test_survival_curve(nb):

@@ -277,3 +277,13 @@ def test_stored_drawing_has_ink(nb):
     drawing = nb.draw_strokes(nb.STROKES)
     assert drawing.shape == (140, 140)
     assert 0.03 < (drawing > 0).mean() < 0.3
+
+
+def test_neighbor_correlation(nb):
+    """It is 1 for patches that are flat in themselves, -1 for a checkerboard, and near 0 for noise."""
+    flat = torch.randn(20, 1, 1, generator=torch.Generator().manual_seed(0)).expand(20, 5, 5)
+    assert nb.neighbor_correlation(flat) == pytest.approx(1)
+    board = (torch.arange(6)[:, None] + torch.arange(6)) % 2
+    assert nb.neighbor_correlation(board[None].double()) == pytest.approx(-1)
+    noise = torch.randn(2000, 5, 5, generator=torch.Generator().manual_seed(0))
+    assert nb.neighbor_correlation(noise) == pytest.approx(0, abs=0.02)

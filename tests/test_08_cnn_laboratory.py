@@ -52,12 +52,13 @@ def toy(nb, images, tmp_path, monkeypatch):
         built.append((settings["kernel"], settings["lr"]))
         return nb.build_cnn(settings)
 
-    def run(table, resume=False, seeds=(0,), train=False):
+    def run(table, resume=False, seeds=(0,), train=False, num_images=64):
         monkeypatch.setattr(nb, "trained_model", real_training if train else pretended_training)
         table = [replace(row, builder=build) if row.builder is nb.build_cnn else row for row in table]
         built.clear()
         base, logs, models = nb.BASELINE | TINY, tmp_path / "logs", tmp_path / "models"
-        counts = nb.run_laboratory(table, base, lambda row: seeds, images, logs, models, resume)
+        data = (images[0][:num_images], images[1][:num_images], *images[2:])
+        counts = nb.run_laboratory(table, base, lambda row: seeds, data, logs, models, resume)
         return counts, list(built)
 
     run.logs, run.models = tmp_path / "logs", tmp_path / "models"
@@ -292,6 +293,8 @@ def test_resume_keeps_equal_runs_and_repeats_changed_ones(nb, toy):
     (toy.models / "kernel-1-seed0.keras").unlink()
     counts, built = toy(changed, resume=True)
     assert counts == (1, 2)
+    counts, built = toy(changed, resume=True, num_images=48)  # other images: nothing is kept
+    assert counts == (3, 0)
 
 
 def test_a_completed_laboratory_leaves_no_old_rows_behind(nb, toy):
@@ -461,3 +464,11 @@ def test_memory_does_not_grow_with_the_size_of_the_trained_networks(nb, images, 
     wide = nb.Experiment("wide", "toy", "?", {"channels": 8, "width": 2048, "num_epochs": 1}, build_and_note)
     toy([wide], seeds=range(24), train=True)
     assert nb.growth_per_run(memory) < 8
+
+
+def test_differing_names_the_changed_settings(nb):
+    """Settings that a row repeats from the baseline do not count as different."""
+    one = nb.Experiment("one", "", "", {"kernel": 5, "dropout": 0.0})
+    other = nb.Experiment("other", "", "", {"kernel": 3, "lr": 0.1})
+    assert nb.differing(one, other) == ["kernel", "lr"]
+    assert nb.differing(one, one) == []

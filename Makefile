@@ -1,49 +1,64 @@
-# make run    execute every notebook (one: make run NOTEBOOK=06), HTML copies in logs/html/
+# make run    execute every notebook (one: make run NOTEBOOK=06), pages in logs/html/
 # make test   style, unit tests, and every notebook again under pytest --nbval
-# Both set up what they need. BUDGET=full runs the full experiments instead of the laptop ones.
+# Both set up what they need. `make help` lists everything.
 .DEFAULT_GOAL := help
-.PHONY: help setup data run save test test-alone browser guidebook bench lab results clean
+.PHONY: help setup data run save test test-alone browser guidebook handouts bench lab \
+  results sync clean
 
 PYTHON ?= python3
 NOTEBOOK ?=
+BUDGET ?=
 BENCH ?=
+# A folder with copies of the data sets, mnist/*.gz and text/*.txt, to spare downloads.
+DATA_CACHE ?=
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-SEED := ../shared/data
+TOOLS := $(BIN)/python -m tools
+RUN = $(TOOLS) run $(if $(BUDGET),-p BUDGET $(BUDGET))
 
 help:
-	@echo "make run [NOTEBOOK=06]    execute the notebooks, with progress; HTML copies in logs/html/"
+	@echo "make run [NOTEBOOK=06] [BUDGET=full]  execute notebooks; pages in logs/html/"
 	@echo "make test                 style, unit tests, every notebook under pytest --nbval"
-	@echo "make test-alone           every notebook alone in an empty folder, without data or network"
-	@echo "make guidebook            the nine lectures as one HTML file, logs/html/guidebook.html"
+	@echo "make test-alone           every notebook alone, without data or network"
 	@echo "make lab                  open JupyterLab on the notebooks"
+	@echo "make guidebook            the lectures as one page, logs/html/guidebook.html"
+	@echo "make handouts             for teachers: lessons without solutions, in handouts/"
 	@echo "make bench [BENCH=mnist]  the speed benchmarks"
-	@echo "make save NOTEBOOK=06     for authors: execute and store the outputs in the notebook"
-	@echo "make results              for authors: take over the measured claims, renew the tables in the README"
 	@echo "make clean                remove what the notebooks made (data stays)"
+	@echo "For authors:"
+	@echo "make save NOTEBOOK=06     execute; store the outputs, and the record in results/"
+	@echo "make results              take over the records of the last runs into results/"
+	@echo "make sync                 write everything that is generated"
+	@echo "With DATA_CACHE=FOLDER, MNIST and text come from FOLDER/mnist and FOLDER/text."
 
 setup: $(READY)
 
-$(READY): requirements.txt
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
-	  { echo "This needs Python 3.11, 3.12 or 3.13, and $(PYTHON) is another. Try: make PYTHON=python3.12 ..."; exit 1; }
+$(READY): requirements.txt requirements-test.txt constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+	  || { echo "This needs Python 3.11, 3.12 or 3.13, and $(PYTHON) is another."; \
+	  echo "Try: make PYTHON=python3.12 ..."; exit 1; }
 	@echo "Setting up $(VENV): a few minutes, once."
-	@$(PYTHON) -m venv $(VENV) || { echo "No virtual environment. On Debian or Ubuntu: apt install python3-venv"; exit 1; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@$(PYTHON) -m venv $(VENV) || { echo "No virtual environment could be made."; \
+	  echo "On Debian or Ubuntu: apt install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	  -r requirements-test.txt -c constraints.txt
 	@touch $@
 
-# Copies of the data sets on this machine spare the download; without them the notebooks fetch their own.
+# What already lies in data/ stays. Without DATA_CACHE the notebooks fetch their own.
 data:
-	@if [ -d $(SEED) ]; then \
-	  mkdir -p data/MNIST/raw data/text && \
-	  cp -n $(SEED)/mnist/*.gz data/MNIST/raw/ && cp -n $(SEED)/text/*.txt data/text/; fi
+	@[ -z "$(DATA_CACHE)" ] || \
+	for file in "$(DATA_CACHE)"/mnist/*.gz "$(DATA_CACHE)"/text/*.txt; do \
+	  case "$$file" in *.gz) to=data/MNIST/raw;; *) to=data/text;; esac; \
+	  mkdir -p $$to; \
+	  [ ! -f "$$file" ] || [ -e "$$to/$${file##*/}" ] || cp "$$file" $$to || exit 1; \
+	done
 
 run: setup data
-	@$(BIN)/python scripts/run_notebooks.py $(NOTEBOOK)
+	@$(RUN) $(NOTEBOOK)
 
 save: setup data
-	@$(BIN)/python scripts/run_notebooks.py --save $(NOTEBOOK)
+	@$(RUN) --save $(NOTEBOOK)
 
 # Two notebooks at once on two cores: one thread each.
 test: setup data browser
@@ -51,29 +66,41 @@ test: setup data browser
 	$(BIN)/ruff format --check .
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbval -n 2 --dist loadfile
 
-# The tests of pages and widgets need a browser: the system's, else (as root on Debian) apt's, else Playwright's.
-browser: setup
-	@$(BIN)/python tests/browser.py >/dev/null && exit; echo "Installing a browser for the tests, once."; \
-	  if [ "$$(id -u)" = 0 ] && command -v apt-get; then apt-get update && apt-get install -y chromium; fi >/dev/null 2>&1; \
-	  $(BIN)/python tests/browser.py >/dev/null && exit; \
-	  timeout 300 $(BIN)/python -m playwright install chromium >/dev/null 2>&1; \
-	  $(BIN)/python tests/browser.py >/dev/null || \
-	  echo "No browser could be installed. The tests that need one are skipped; all others run."
-
-guidebook: setup
-	@$(BIN)/python scripts/guidebook.py --html
-
 test-alone: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/alone.py
 
+# Tests of pages and widgets need a browser: the system's, else (as root on Debian)
+# apt's, else Playwright's, which may take five minutes and no more.
+browser: setup
+	@found() { $(BIN)/python tests/browser.py >/dev/null; }; \
+	found && exit; echo "Installing a browser for the tests, once."; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get; then \
+	  apt-get update && apt-get install -y chromium; fi >/dev/null 2>&1; \
+	found && exit; \
+	$(BIN)/python -c 'import subprocess, sys; subprocess.run([sys.executable, "-m", \
+	  "playwright", "install", "chromium"], timeout=300)' >/dev/null 2>&1; \
+	found || echo "No browser. The tests that need one are skipped; all others run."
+
+guidebook: setup
+	@$(TOOLS) book
+
+handouts: setup
+	@$(TOOLS) handouts $(NOTEBOOK)
+
 bench: setup data
-	@for file in tests/benchmarks/$(BENCH)*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+	@for file in benchmarks/$(BENCH)*.py; do echo "== $$file"; \
+	  PYTHONPATH=. $(BIN)/python $$file || exit 1; done
 
 lab: setup data
 	$(BIN)/jupyter lab --notebook-dir=. notebooks
 
 results: setup
-	$(BIN)/python scripts/readme_tables.py --write
+	@$(TOOLS) results
+	@$(TOOLS) sync
+
+sync: setup
+	@$(TOOLS) sync
 
 clean:
-	find plots models logs -mindepth 1 -not -name README.md -not -path 'logs/reference*' -delete
+	find plots models logs -mindepth 1 -not -name README.md -delete
+	rm -rf handouts

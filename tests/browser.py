@@ -1,4 +1,4 @@
-"""Find a browser for the tests: the system's Chromium or Chrome, else the one that Playwright has installed.
+"""Find a browser for the tests: the system's Chromium or Chrome, else Playwright's own.
 
 python tests/browser.py    print its path; the exit status is 1 if there is none
 """
@@ -18,13 +18,14 @@ NONE_FOUND = "no browser found; `make browser` tries to install Chromium"
 def works(path):
     """Return whether `path` is a browser that starts and tells its version."""
     try:
-        return subprocess.run([path, "--version"], capture_output=True, timeout=60).returncode == 0
-    except (OSError, subprocess.TimeoutExpired):
+        subprocess.run([path, "--version"], capture_output=True, timeout=60, check=True)
+    except (OSError, subprocess.SubprocessError):
         return False
+    return True
 
 
 def playwright_chromium():
-    """Return the path at which Playwright keeps its own Chromium, whether it is there or not."""
+    """Return the path at which Playwright keeps its Chromium, be it there or not."""
     with sync_playwright() as playwright:
         return playwright.chromium.executable_path
 
@@ -41,16 +42,16 @@ def find_browser():
 @contextmanager
 def running_browser():
     """Yield a headless browser, and close it at the end."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_browser(), args=["--no-sandbox"])
-        yield browser
-        browser.close()
+    options = {"executable_path": find_browser(), "args": ["--no-sandbox", "--disable-gpu"]}
+    with sync_playwright() as playwright, playwright.chromium.launch(**options) as it:
+        yield it
 
 
 def open_offline(browser, path, width=1300, height=900):
-    """Open the file `path` in a window of that size without a network; return (page, addresses that it asked for).
+    """Open the file `path` in a window of that size without a network.
 
-    The list grows while the page is used. Any file other than `path` counts, too.
+    Returns (page, addresses that it asked for). The list grows while the page is used;
+    any file other than `path` counts, too.
     """
     page, asked = browser.new_page(viewport={"width": width, "height": height}), []
 

@@ -1,0 +1,171 @@
+"""The single document and a page of `make run` in a real browser, without a network."""
+
+import re
+
+import browser
+import nbformat
+import pytest
+
+from tools import book
+from tools.page import as_html
+from tools.questions import FOLDER, LECTURES, read_banks
+
+BANKS = read_banks()
+missing = browser.find_browser() is None
+pytestmark = pytest.mark.skipif(missing, reason=browser.NONE_FOUND)
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """Return a browser for all tests of this file."""
+    with browser.running_browser() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    """Return the path of the single document, made from the notebooks as they are."""
+    path = tmp_path_factory.mktemp("document") / "guidebook.html"
+    path.write_text(book.make_page(), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def document(chromium, file):
+    """Return (page, requests) of the single document, opened once."""
+    return browser.open_offline(chromium, file)
+
+
+def plain(text):
+    """Return HTML `text` without its marks, as a reader sees it."""
+    text = re.sub(r"<[^>]+>", "", text)
+    for name, sign in {"&lt;": "<", "&gt;": ">", "&amp;": "&"}.items():
+        text = text.replace(name, sign)
+    return " ".join(text.split())
+
+
+def feedback_of(quiz):
+    """Return (text, whether in the style of a right answer) that `quiz` shows now."""
+    box = quiz.locator(".Feedback")
+    looks_right = "correct" in box.get_attribute("class").split()
+    return " ".join(box.inner_text().split()), looks_right
+
+
+def first_of_type(kind, bank):
+    """Return (position, answers) of the first question of that type in `bank`."""
+    types = [question["type"] for question in bank["questions"]]
+    position = types.index(kind)
+    return position, bank["questions"][position]["answers"]
+
+
+def click_wrong_and_right(scope, bank):
+    """Click a wrong and the right answer of the first choice in `scope`; check both."""
+    position, answers = first_of_type("multiple_choice", bank)
+    quiz = scope.locator(f'.Quiz[data-qnum="{position}"]').first
+    for correct in (False, True):
+        chosen = [answer for answer in answers if answer["correct"] is correct]
+        expected = {plain(answer["feedback"]) for answer in chosen}
+        mark = str(correct).lower()
+        quiz.locator(f'.MCButton[data-correct="{mark}"]').first.click()
+        text, looks_right = feedback_of(quiz)
+        assert text in expected
+        assert looks_right is correct
+
+
+def type_wrong_and_right(scope, bank):
+    """Type a wrong and the right number into the first field in `scope`; check both."""
+    position, answers = first_of_type("numeric", bank)
+    right = next(answer for answer in answers if answer.get("correct"))
+    default = next(answer for answer in answers if answer["type"] == "default")
+    quiz = scope.locator(f'.Quiz[data-qnum="{position}"]').first
+    tries = ("-987654", default, False), (f"{right['value']:f}", right, True)
+    for number, expected, correct in tries:
+        field = quiz.locator("input")
+        field.click()
+        field.press_sequentially(number)
+        field.press("Enter")
+        assert feedback_of(quiz) == (plain(expected["feedback"]), correct)
+
+
+@pytest.mark.parametrize("number", LECTURES)
+def test_a_quiz_marks_itself(document, number):
+    """A wrong and a right answer lead to their own feedback, by mouse and keyboard."""
+    scope = document[0].locator(f"#{LECTURES[number]}")
+    assert scope.locator(".Quiz").count() == len(BANKS[number]["questions"])
+    click_wrong_and_right(scope, BANKS[number])
+    type_wrong_and_right(scope, BANKS[number])
+
+
+@pytest.mark.parametrize("number", LECTURES)
+def test_formulas_figures_and_cards(document, number):
+    """Formulas are MathML, pictures have alternative texts, and cards turn."""
+    scope = document[0].locator(f"#{LECTURES[number]}")
+    assert scope.locator("math").count() > 5
+    assert scope.locator("merror").count() == 0
+    assert scope.locator("img").count() >= 4
+    for picture in scope.locator("img").all():
+        assert len(picture.get_attribute("alt")) >= 30
+        assert picture.evaluate("image => image.complete && image.naturalWidth > 0")
+    cards = scope.locator(".flip-container").first
+    front = cards.locator(".front .flashcardtext").first.inner_text()
+    assert plain(front) == plain(next(iter(BANKS[number]["glossary"])))
+    cards.click()
+    assert "flip" in cards.get_attribute("class").split()
+
+
+def test_the_contents_lead_to_every_chapter(document):
+    """Every link of the table of contents has its target, and a click goes there."""
+    page, _ = document
+    links = page.locator("nav a")
+    targets = [link.get_attribute("href") for link in links.all()]
+    assert len(targets) > 20
+    elements = "[...document.querySelectorAll('[id]')]"
+    ids = page.evaluate(f"{elements}.map(element => '#' + element.id)")
+    assert set(targets) <= set(ids)
+    page.locator("nav > details > ul > li").last.locator("a").first.click()
+    assert page.evaluate("location.hash") == "#review"
+
+
+def test_print_unfolds_answers(document):
+    """In print, chapters start a page, answers are open, code of tools is not there."""
+    page, _ = document
+    folded = page.locator("main details:not([open])").count()
+    assert folded > 10
+    page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("main details:not([open])").count() == 0
+    assert not page.locator("nav").is_visible()
+    style = "element => getComputedStyle(element).breakBefore"
+    assert page.locator("article").first.evaluate(style) == "page"
+    assert not any(tool.is_visible() for tool in page.locator("details.tool").all())
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    page.emulate_media(media="screen")
+    assert page.locator("main details:not([open])").count() == folded
+
+
+def test_it_fits_a_phone(chromium, file):
+    """At 390 pixels the page is not wider than the screen; the contents are folded."""
+    phone, asked = browser.open_offline(chromium, file, 390, 844)
+    assert phone.evaluate("document.documentElement.scrollWidth") <= 390
+    assert phone.locator("nav > details").get_attribute("open") is None
+    assert asked == []
+
+
+def test_nobody_else_is_asked(document):
+    """Opening and using the document (this test is its last) asked nobody else."""
+    assert document[1] == []
+
+
+def test_page_of_make_run_has_a_working_quiz_and_no_widget(chromium, tmp_path):
+    """The HTML copy of a single lecture works without kernel and network, too."""
+    number = min(LECTURES)
+    nb = nbformat.read(FOLDER / f"{LECTURES[number]}.ipynb", as_version=4)
+    state = {"version_major": 2, "version_minor": 0, "state": {}}
+    nb.metadata["widgets"] = {"application/vnd.jupyter.widget-state+json": state}
+    path = tmp_path / "lecture.html"
+    path.write_text(as_html(nb, "lecture"), encoding="utf-8")
+    page, asked = browser.open_offline(chromium, path)
+    click_wrong_and_right(page.locator("body"), BANKS[number])
+    assert page.locator("math").count() > 5
+    assert page.get_by_alt_text("No description").count() == 0
+    assert asked == []

@@ -1,0 +1,146 @@
+"""Lecture 9: attention and the block against PyTorch, masks, positional code, shuffling, decoding, quiz answers."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from tools.definitions import load_definitions
+
+
+@pytest.fixture(scope="module")
+def nb(tmp_path_factory):
+    """Return the definitions of lecture 9, loaded where they cannot touch the repository."""
+    return load_definitions("lecture_9", root=tmp_path_factory.mktemp("lecture_9"))
+
+
+def test_softmax_rows(nb):
+    """Rows sum to 1, large scores do not overflow, and a row without an allowed key is refused."""
+    weights = nb.softmax_rows(np.array([[1000.0, 999.0], [0.0, -np.inf]]))
+    assert np.allclose(weights, [[1 / (1 + math.exp(-1)), 1 / (1 + math.e)], [1, 0]])
+    with pytest.raises(ValueError, match="mask"):
+        nb.softmax_rows(np.full((1, 3), -np.inf))
+
+
+@pytest.mark.parametrize("batch", [(), (3,), (2, 3)])
+def test_attention_equals_pytorch(nb, batch):
+    """Attention agrees with PyTorch's for any leading dimensions, with and without a mask; weights sum to 1."""
+    rng = np.random.default_rng(0)
+    Q, K, V = (rng.standard_normal((*batch, *shape)) for shape in [(4, 6), (5, 6), (5, 2)])
+    mask = rng.random((4, 5)) < 0.5
+    mask[:, 2] = True
+    for allowed in (None, mask):
+        output, weights = nb.attend(Q, K, V, allowed)
+        theirs = F.scaled_dot_product_attention(
+            torch.tensor(Q), torch.tensor(K), torch.tensor(V), None if allowed is None else torch.tensor(allowed)
+        )
+        assert np.allclose(output, theirs.numpy(), atol=1e-12)
+        assert np.allclose(weights.sum(-1), 1)
+
+
+def test_attention_refuses_shapes_that_do_not_fit(nb):
+    """Queries and keys of different length, or keys and values of different number, are named."""
+    for shapes in [((2, 3), (4, 5), (4, 2)), ((2, 3), (4, 3), (5, 2))]:
+        with pytest.raises(ValueError, match="d_k"):
+            nb.attend(*(np.zeros(shape) for shape in shapes))
+
+
+@pytest.mark.parametrize("heads", [1, 2, 8])
+@pytest.mark.parametrize("causal", [False, True])
+def test_block_equals_pytorch(nb, heads, causal):
+    """The block in NumPy gives PyTorch's output for each number of heads; its shapes are those of the drawing."""
+    torch.manual_seed(heads)
+    layer = torch.nn.TransformerEncoderLayer(16, heads, 24, dropout=0.0, batch_first=True, dtype=torch.float64)
+    for parameter in layer.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    x = np.random.default_rng(0).standard_normal((5, 16))
+    mask = nb.causal_mask(5) if causal else None
+    y, steps = nb.encoder_block(x, {name: t.numpy() for name, t in layer.state_dict().items()}, heads, mask)
+    theirs = layer(torch.tensor(x)[None], src_mask=torch.tensor(~mask) if causal else None)[0]
+    assert np.allclose(y, theirs.detach().numpy(), atol=1e-10)
+    assert steps["weights"].shape == (heads, 5, 5)
+    assert steps["Q, K, V"].shape == (heads, 5, 16 // heads)
+
+
+def test_heads_must_divide_the_width(nb):
+    """Another number of heads is refused, and the parts put together are the whole again."""
+    x = np.arange(24.0).reshape(3, 8)
+    assert np.array_equal(np.concatenate(list(nb.in_heads(x, 4)), axis=1), x)
+    for heads in (0, 3):
+        with pytest.raises(ValueError, match="heads"):
+            nb.in_heads(x, heads)
+
+
+def test_parameter_count_of_a_block(nb):
+    """12 d^2 + 13 d for a feed-forward width of 4 d, whatever the heads."""
+    for d, heads in [(8, 2), (16, 4)]:
+        assert nb.count_parameters(torch.nn.TransformerEncoderLayer(d, heads, 4 * d)) == 12 * d * d + 13 * d
+    assert nb.count_parameters(torch.nn.TransformerDecoderLayer(64, 4, 256)) == 66_752
+
+
+def test_four_tokens(nb):
+    """The tokens look where the hand-made rules send them."""
+    _, weights = nb.attend(nb.X_TOKENS @ nb.W_Q, nb.X_TOKENS @ nb.W_K, nb.X_TOKENS @ nb.W_V)
+    assert weights[1].argmax() == weights[3].argmax() == 2
+    assert set(np.argsort(weights[2])[-2:]) == {1, 3}
+
+
+def test_position_code(nb):
+    """Dot products depend on the offset only; the first row is 0, 1, 0, 1; an odd width is refused."""
+    code = nb.position_code(20, 12)
+    assert np.allclose(code[0], [0, 1] * 6)
+    assert code[3, 0] == pytest.approx(math.sin(3))
+    similarity = code @ code.T
+    for offset in range(20):
+        assert np.ptp(np.diagonal(similarity, offset)) < 1e-12
+    with pytest.raises(ValueError, match="even"):
+        nb.position_code(4, 5)
+
+
+def test_shuffling(nb):
+    """Plain attention is equivariant to rounding; with a code or a causal mask it is not."""
+    rng = np.random.default_rng(3)
+    x, matrices, order = rng.standard_normal((8, 6)), rng.standard_normal((3, 6, 6)), rng.permutation(8)
+    assert nb.shuffle_error(x, matrices, order) < 1e-12
+    assert nb.shuffle_error(x, matrices, order, code=nb.position_code(8, 6)) > 0.01
+    assert nb.shuffle_error(x, matrices, order, mask=nb.causal_mask(8)) > 0.01
+    assert nb.shuffle_error(x, matrices, np.arange(8), mask=nb.causal_mask(8)) == 0
+
+
+def test_order_masks(nb):
+    """The natural order gives the strict causal mask; each pair sees one way; no permutation is an error."""
+    assert np.array_equal(nb.order_mask(range(4)), np.tril(np.ones((4, 4), bool), -1))
+    mask = nb.order_mask([2, 0, 3, 1])
+    assert mask[3].tolist() == [True, False, True, False]
+    assert np.array_equal(mask ^ mask.T, ~np.eye(4, dtype=bool))
+    with pytest.raises(ValueError, match="permutation"):
+        nb.order_mask([0, 0, 1])
+
+
+def test_beams(nb):
+    """Greedy misses the best of the hand-made model, a beam of 2 finds it; a beam that keeps all is exact."""
+    log_p = nb.hand_made_model()
+    assert nb.beam_search(log_p, 2, 1)[0] == (0, 0)
+    assert nb.beam_search(log_p, 2, 2)[0] == nb.best_sequence(log_p, 2)[0] == (1, 0)
+    for seed in range(5):
+        random = nb.random_model(3, seed)
+        assert np.allclose(np.exp(random).sum(-1), 1)
+        tokens, total = nb.beam_search(random, 4, 81)
+        assert (tokens, pytest.approx(total)) == nb.best_sequence(random, 4)
+    with pytest.raises(ValueError, match="width"):
+        nb.beam_search(log_p, 2, 0)
+
+
+def test_reverser_and_its_slider(nb, monkeypatch):
+    """A short training records the moments it passes, and the callback draws one of them."""
+    monkeypatch.setattr(nb, "SNAPSHOTS", [0, 3])
+    model, history = nb.train_reverser(0, num_steps=3)
+    assert [step for step, *_ in history] == [0, 3]
+    assert np.allclose(history[-1][2].sum(axis=1), 1, atol=1e-5)
+    blind = nb.OneHeadReverser(positions=False)
+    symbols = torch.tensor([[1, 2, 3, 4, 5, 6, 7, 8]])
+    assert torch.allclose(blind(symbols.flip(1))[0], blind(symbols)[0].flip(1), atol=1e-6)
+    assert model(symbols)[0].shape == (1, 8, 10)
+    assert nb.png_of(nb.draw_maps_over_time(history, [3])).startswith(b"\x89PNG")

@@ -1,0 +1,259 @@
+"""The review page: its progress file, the order of what is due, the marking, and its buttons."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from fsrs import Rating
+
+from tools.definitions import load_definitions
+
+NOW = datetime(2026, 3, 1, 20, tzinfo=UTC)
+
+
+def question(name, kind, text, *answers):
+    """Return a question as in the bank; each answer is (text, whether it is right, feedback)."""
+    answers = [dict(zip(("answer", "correct", "feedback"), answer)) for answer in answers]
+    return {"id": name, "question": text, "type": kind, "answers": answers}
+
+
+CHOICE = question(
+    "L1-Q1", "multiple_choice", "Which?",
+    ("right", True, "Yes."), ("wrong", False, "That is the other one."), ("odd", False, "That is neither."),
+)  # fmt: skip
+MANY = question(
+    "L1-Q2", "many_choice", "Which two?",
+    ("a", True, "a fits."), ("b", True, "b fits."), ("c", False, "c does not."),
+)  # fmt: skip
+NUMBER = {
+    "id": "L2-C1", "question": "How much?", "type": "numeric", "precision": 3,
+    "answers": [
+        {"type": "value", "value": 0.525, "correct": True, "feedback": "Yes."},
+        {"type": "range", "range": [0.09, 0.11], "correct": False, "feedback": "That is z."},
+        {"type": "default", "feedback": "Compute z first."},
+    ],
+}  # fmt: skip
+QUESTIONS = {question["id"]: question for question in (CHOICE, MANY, NUMBER)}
+
+
+@pytest.fixture(scope="module")
+def review(tmp_path_factory):
+    """Return the definitions of the notebook; its folders are made in a temporary place."""
+    return load_definitions("review", tmp_path_factory.mktemp("root"))
+
+
+@pytest.fixture
+def path(tmp_path):
+    """Return where a progress file would be; there is none on the first day."""
+    return tmp_path / "data" / "progress.json"
+
+
+def entry(name, days_ago, rating=Rating.Good):
+    """Return an answer to `name`, given that many days before NOW."""
+    return [name, (NOW - timedelta(days=days_ago)).isoformat(), int(rating)]
+
+
+# ---- the progress file ----
+
+
+def test_first_day_works_without_a_file(review, path):
+    """Without a file there are no answers, all questions are new, and nothing is written by looking."""
+    answers, message = review.load_answers(path)
+    assert answers == [] and "first day" in message
+    assert review.due_now(answers, QUESTIONS, NOW) == list(QUESTIONS)
+    assert not path.parent.exists()
+
+
+def test_answers_are_recorded_and_read_again(review, path):
+    """What is recorded comes back in order, and each record adds to what the file has."""
+    review.record_answer(path, "L1-Q1", Rating.Good, NOW)
+    answers, _ = review.record_answer(path, "L1-Q2", Rating.Again, NOW + timedelta(minutes=1))
+    assert review.load_answers(path)[0] == answers
+    assert [(name, rating) for name, _, rating in answers] == [("L1-Q1", 3), ("L1-Q2", 1)]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b'{"answers": [["L1-Q1", "2026-', b"\xff\xfe\x00", b"[]", b'{"answers": 3}', b'{"cards": []}',
+     b'{"answers": [["L1-Q1", "2026-03-01T20:00:00", 3]]}', b'{"answers": [["L1-Q1", "2026-03-01T20:00:00+00:00", 7]]}',
+     b'{"answers": [["L1-Q1", 5, 3]]}', b'{"answers": [[1, 2]]}'],
+)  # fmt: skip
+def test_a_damaged_file_is_put_aside_and_kept(review, path, content):
+    """Each kind of damage leads to a message, an empty list, and an untouched copy, also the second time."""
+    for number in (1, 2):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+        answers, message = review.load_answers(path)
+        assert answers == [] and f"progress.json.damaged-{number}" in message
+        assert (path.parent / f"progress.json.damaged-{number}").read_bytes() == content
+    review.record_answer(path, "L1-Q1", Rating.Good, NOW)
+    assert len(review.load_answers(path)[0]) == 1
+
+
+def test_a_file_that_cannot_be_put_aside_is_not_overwritten(review, path, monkeypatch):
+    """If the damaged file cannot be renamed, recording fails and leaves it as it is."""
+    path.parent.mkdir()
+    path.write_bytes(b"damaged")
+    monkeypatch.setattr(type(path), "rename", lambda *_: (_ for _ in ()).throw(PermissionError("read-only")))
+    with pytest.raises(PermissionError):
+        review.record_answer(path, "L1-Q1", Rating.Good, NOW)
+    assert path.read_bytes() == b"damaged"
+
+
+def test_an_interrupted_write_leaves_the_old_file(review, path, monkeypatch):
+    """A crash before the last step keeps the old answers, and the error reaches the reader."""
+    review.record_answer(path, "L1-Q1", Rating.Good, NOW)
+    before = path.read_bytes()
+    monkeypatch.setattr(type(path), "replace", lambda *_: (_ for _ in ()).throw(OSError("no space left")))
+    with pytest.raises(OSError, match="no space"):
+        review.record_answer(path, "L1-Q2", Rating.Good, NOW)
+    assert path.read_bytes() == before
+
+
+# ---- what is due ----
+
+
+def test_due_order_is_weakest_first_then_new(review):
+    """Of the due questions the one with the lowest recall comes first; new ones follow; fresh ones wait."""
+    answers = [entry("L1-Q1", 30), entry("L1-Q2", 60)]
+    assert review.due_now(answers, QUESTIONS, NOW) == ["L1-Q2", "L1-Q1", "L2-C1"]
+    just_now = [*answers, entry("L1-Q2", 0)]
+    assert review.due_now(just_now, QUESTIONS, NOW) == ["L1-Q1", "L2-C1"]
+
+
+def test_a_wrong_answer_comes_back_soon(review):
+    """Again brings a question back within minutes, Good after days."""
+    wrong, right = [entry("L1-Q1", 0, Rating.Again)], [entry("L1-Q1", 0, Rating.Easy)]
+    soon = NOW + timedelta(minutes=2)
+    assert "L1-Q1" in review.due_now(wrong, QUESTIONS, soon)
+    assert "L1-Q1" not in review.due_now(right, QUESTIONS, soon)
+
+
+def test_new_questions_are_rationed(review):
+    """Only a few questions a day are new, and those already begun today count."""
+    names = {f"L1-Q{number}": CHOICE for number in range(1, 40)}
+    assert len(review.due_now([], names, NOW)) == review.NEW_PER_DAY
+    today = [entry(f"L1-Q{number}", 0, Rating.Easy) for number in range(1, 5)]
+    assert len(review.due_now(today, names, NOW)) == review.NEW_PER_DAY - 4
+
+
+def test_unknown_questions_do_not_disturb(review):
+    """Answers to a question that no longer exists are ignored, and the order of the file does not matter."""
+    answers = [entry("L1-Q1", 1), entry("L9-Q77", 3), entry("L1-Q1", 5)]
+    cards, tally = review.replay(answers, QUESTIONS)
+    assert set(cards) == {"L1-Q1"} and tally == {"L1-Q1": [2, 0]}
+    assert review.replay(answers[::-1], QUESTIONS)[0] == cards
+
+
+def test_tables_of_weakness(review):
+    """The tables count what was seen and wrong, and name the question with the lowest recall first."""
+    answers = [entry("L1-Q1", 2), entry("L1-Q2", 2, Rating.Again)]
+    table = review.by_lecture(answers, QUESTIONS, NOW)
+    assert table.loc[1, ["questions", "seen", "wrong"]].tolist() == [2, 2, 1]
+    assert table.loc[2, "seen"] == 0 and table.loc[2, "recall"] != table.loc[2, "recall"]
+    assert review.weakest(answers, QUESTIONS, NOW, num=1).index.tolist() == ["L1-Q2"]
+    assert review.weakest([], QUESTIONS, NOW).empty
+
+
+def test_levels_outside_zero_and_one_are_refused(review):
+    """days_until inverts retrievability and refuses a level that recall never reaches."""
+    assert review.retrievability(review.days_until(0.7, 12.0), 12.0) == pytest.approx(0.7)
+    for level in (0, 1, 1.5):
+        with pytest.raises(ValueError, match="level"):
+            review.days_until(level, 12.0)
+
+
+# ---- marking ----
+
+
+@pytest.mark.parametrize(
+    ("question", "given", "expected"),
+    [
+        (CHOICE, [0], (True, "Yes.")),
+        (CHOICE, [1], (False, "That is the other one.")),
+        (MANY, [0, 1], (True, "a fits. b fits.")),
+        (MANY, [0], (False, "a fits. But not all of them are marked.")),
+        (MANY, [0, 1, 2], (False, "a fits. b fits. c does not.")),
+        (NUMBER, "0.525", (True, "Yes.")),
+        (NUMBER, "0.52497", (True, "Yes.")),
+        (NUMBER, "21/40", (True, "Yes.")),
+        (NUMBER, "0.1", (False, "That is z.")),
+        (NUMBER, "-3", (False, "Compute z first.")),
+    ],
+)
+def test_marking(review, question, given, expected):
+    """Choices and numbers are marked as the quizzes mark them, with the feedback of what was given."""
+    assert review.mark(question, given) == expected
+
+
+@pytest.mark.parametrize("text", ["", "abc", "1/0", "1,5"])
+def test_text_that_is_no_number_is_refused(review, text):
+    """A text that is no number leads to an error that shows how to write one."""
+    with pytest.raises(ValueError, match=r"0\.525 or 1/3"):
+        review.mark(NUMBER, text)
+
+
+# ---- the panel ----
+
+
+@pytest.fixture
+def panel(review, path):
+    """Return a panel on three questions, an absent file and a clock that stands still."""
+    return review.ReviewPanel(review.Sitting(QUESTIONS, path, lambda: NOW))
+
+
+def visible_rates(panel):
+    """Return the labels of the rating buttons that the panel shows."""
+    return [button.description for button in panel.rates.children if button.layout.display is None]
+
+
+def choose(panel, text):
+    """Press the toggle of the option `text` of the present question."""
+    answers = panel.sitting.questions[panel.sitting.name]["answers"]
+    position = [answers[k]["answer"] for k in panel.sitting.order].index(text)
+    panel.options.children[position].value = True
+
+
+def test_panel_touches_no_file_before_start(panel, path):
+    """Showing the panel reads and writes nothing; Start reads, the first rating writes."""
+    assert not path.parent.exists()
+    panel.start.click()
+    assert "L1-Q1" in panel.text.value and not path.exists()
+
+
+def test_panel_from_question_to_rating(panel, path):
+    """A wrong answer offers Again alone, a right one the rest; the file has both, and then nothing is due."""
+    panel.start.click()
+    choose(panel, "wrong")
+    panel.check.click()
+    assert "That is the other one." in panel.note.value and visible_rates(panel) == ["Again"]
+    panel.rates.children[0].click()
+    for option in ("a", "b"):
+        choose(panel, option)
+    panel.check.click()
+    assert visible_rates(panel) == ["Hard", "Good", "Easy"]
+    panel.rates.children[3].click()
+    panel.number.value = "0.525"
+    panel.check.click()
+    panel.rates.children[2].click()
+    assert "Nothing is due" in panel.text.value
+    assert [rating for _, _, rating in json.loads(path.read_text())["answers"]] == [1, 4, 3]
+
+
+def test_panel_asks_for_a_usable_answer(panel):
+    """Check without a choice, or with two of one, or with a text for a number, explains what is wanted."""
+    panel.start.click()
+    panel.check.click()
+    assert "mark one right answer first" in panel.note.value
+    choose(panel, "right")
+    choose(panel, "odd")
+    panel.check.click()
+    assert "mark one right answer first" in panel.note.value
+
+
+def test_panel_shows_tables_and_damage(panel, path):
+    """The tables appear on demand, and a damaged file is announced in the panel."""
+    path.parent.mkdir()
+    path.write_text("damaged")
+    panel.tables.click()
+    assert "progress.json.damaged-1" in panel.note.value and "<table" in panel.note.value

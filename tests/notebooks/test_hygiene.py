@@ -9,7 +9,20 @@ import pytest
 
 from tools.course import NOTEBOOKS, ROOT, repository
 
-MAX_CELL_LINES = 65  # not blank; lessons have 30, and notebooks become lessons one by one
+MAX_CELL_LINES = 40  # not blank
+TOO_LONG_STILL = {  # first lines of cells of notebooks that are not lessons yet; the list may only get shorter
+    "06_": {"def train_with_adam("},
+    "08_": {"DEEP = {", "OPTIMIZERS = {", "def run_laboratory("},
+    "09_": {
+        "class KneserNey:",
+        "class TiedLayers(",
+        "CHECK = 800",
+        "def train_language_model(",
+        "def read_events(",
+        "class Playground(",
+    },
+    "lecture_8_": {"def train_small("},
+}
 MAX_FILE_KB = 2500
 FORBIDDEN = ("/root/", "/home/", "/tmp/", "C:\\Users")
 
@@ -34,16 +47,20 @@ def test_executed_in_order_and_without_errors(notebook):
 
 
 def test_cells_are_small_and_not_empty(notebook):
-    """No cell is empty, none has more than 65 lines that are not blank, prose comes at least every fourth cell."""
-    run = 0
-    for cell in notebook[1].cells:
+    """No cell is empty, none has more than 40 lines that are not blank, prose comes at least every fourth cell."""
+    path, nb = notebook
+    run, too_long = 0, []
+    for cell in nb.cells:
         assert cell.source.strip(), "an empty cell"
         folded = cell.source.startswith("# @title ")
-        claims = cell.cell_type == "code" and bool(claims_in(cell))
-        run = 0 if cell.cell_type == "markdown" else run + (not folded and not claims)
+        run = 0 if cell.cell_type == "markdown" else run + (not folded)
         assert run <= 3, f"more than three code cells without prose:\n{cell.source}"
-        if cell.cell_type == "code" and not folded:
-            assert len([line for line in cell.source.splitlines() if line.strip()]) <= MAX_CELL_LINES, cell.source
+        lines = [line for line in cell.source.splitlines() if line.strip()]
+        if cell.cell_type == "code" and not folded and len(lines) > MAX_CELL_LINES:
+            too_long.append(lines[0])
+    excused = next((starts for name, starts in TOO_LONG_STILL.items() if path.name.startswith(name)), set())
+    assert len(too_long) == len(excused), too_long
+    assert all(any(line.startswith(start) for start in excused) for line in too_long), too_long
 
 
 def test_file_is_small_and_names_no_machine(notebook):

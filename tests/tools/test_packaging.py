@@ -1,6 +1,5 @@
 """Requirements, exact versions, and the files that CI, pre-commit and citation read."""
 
-import ast
 import os
 import re
 import subprocess
@@ -17,6 +16,7 @@ from packaging.utils import canonicalize_name
 from tools import pin, requirements
 from tools.__main__ import COMMANDS
 from tools.course import NOTEBOOKS, ROOT
+from tools.sync import imported_modules
 
 FOLDERS = ("tools", "tests", "benchmarks")
 SCRIPTS = [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))]
@@ -48,20 +48,9 @@ def code_of(path):
     return [cell.source for cell in cells if cell.cell_type == "code"]
 
 
-def imported(source):
-    """Return the top-level modules that the Python text `source` imports."""
-    names = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and not node.level:
-            names.add(node.module.split(".")[0])
-    return names
-
-
 def packages_of(paths):
     """Return {canonical name of a package: one of its modules} that `paths` import."""
-    modules = set().union(*(imported(text) for path in paths for text in code_of(path)))
+    modules = set().union(*(imported_modules(text) for path in paths for text in code_of(path)))
     known, found = packages_distributions(), {}
     for module in modules - set(sys.stdlib_module_names) - OWN:
         for package in known.get(module, [f"unknown-{module}"]):
@@ -83,12 +72,6 @@ def workflow():
 
 
 # ---- requirements ----
-
-
-@pytest.mark.parametrize("path", requirements.generated(), ids=lambda path: path.name)
-def test_requirements_files_are_in_step(path):
-    """The requirements files say what the groups of pyproject.toml say."""
-    assert path.read_text(encoding="utf-8") == requirements.generated()[path]
 
 
 def test_a_reader_installs_what_notebooks_and_tools_import():

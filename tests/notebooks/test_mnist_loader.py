@@ -284,15 +284,21 @@ print(is_right(data) or data.source)
 """
 
 
+@pytest.fixture
+def open_folder():
+    """Return an empty folder that every user may enter; pytest's own are closed to others, again and again."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+        for path in Path(name).iterdir():
+            path.chmod(0o755)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no read-only folders in this sense")
 @pytest.mark.parametrize("cache_is_writable", [True, False])
-def test_a_read_only_folder(tmp_path, mirror, monkeypatch, cache_is_writable):
+def test_a_read_only_folder(open_folder, tmp_path, mirror, cache_is_writable):
     """Where the data folder cannot be written, the user's cache is used; where neither can, the stand-in."""
-    for parent in [tmp_path, *tmp_path.parents]:  # pytest's folders are closed to other users
-        if parent == Path(tempfile.gettempdir()):
-            break
-        parent.chmod(0o755)
-    folder, cache = tmp_path / "raw", tmp_path / "cache"
+    folder, cache = open_folder / "raw", open_folder / "cache"
     folder.mkdir(mode=0o555)
     cache.mkdir()
     cache.chmod(0o777 if cache_is_writable else 0o555)
@@ -301,17 +307,28 @@ def test_a_read_only_folder(tmp_path, mirror, monkeypatch, cache_is_writable):
     assert list(folder.iterdir()) == []
 
 
-def test_files_in_a_read_only_folder_are_used(tmp_path, folder, mirror):
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no read-only folders in this sense")
+def test_a_folder_that_may_not_be_entered(open_folder, tmp_path, mirror):
+    """Without the right even to look into the folder, the cache is used, and without that the stand-in."""
+    folder, cache = open_folder / "raw", open_folder / "cache"
+    put(folder)
+    folder.chmod(0o000)
+    cache.mkdir()
+    cache.chmod(0o555)
+    output, _ = start_child(READ_ONLY, tmp_path, folder, mirror("good").url, cache).communicate(timeout=120)
+    assert output.splitlines()[-1] == STAND_IN
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no read-only folders in this sense")
+def test_files_in_a_read_only_folder_are_used(open_folder, tmp_path, mirror):
     """Good files that somebody else put there are read in place."""
+    folder = open_folder / "raw"
     put(folder)
     folder.chmod(0o555)
-    for parent in [tmp_path, *tmp_path.parents]:
-        if parent == Path(tempfile.gettempdir()):
-            break
-        parent.chmod(0o755)
-    output, _ = start_child(READ_ONLY, tmp_path, folder, mirror("good").url, "/").communicate(timeout=120)
-    folder.chmod(0o755)
+    server = mirror("good")
+    output, _ = start_child(READ_ONLY, tmp_path, folder, server.url, "/").communicate(timeout=120)
     assert output.splitlines()[-1] == "True"
+    assert server.num_requests == 4, "only the warm-up may ask"
 
 
 # ---- the 5,000 digits ----

@@ -47,7 +47,7 @@ def load_mnist(folder, timeout=10):
 
 def stand_in_digits(path):
     """Return X (5000, 784) and y (5000,), the classes in turn, cached in `path`."""
-    if path.exists() and pooch.file_hash(path) == DIGITS_SHA256:
+    if os.path.isfile(path) and pooch.file_hash(path) == DIGITS_SHA256:
         table = np.load(path)
     else:
         table = np.column_stack(mnist_data()).astype(np.uint8)  # takes seconds

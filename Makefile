@@ -2,8 +2,8 @@
 # make test   style, unit tests, and every notebook again under pytest --nbval
 # Both set up what they need. `make help` lists everything.
 .DEFAULT_GOAL := help
-.PHONY: help setup data run save test test-alone browser guidebook handouts bench lab \
-  results sync clean
+.PHONY: help setup data run save test test-alone browser site guidebook handouts bench \
+  lab results sync clean
 
 PYTHON ?= python3
 NOTEBOOK ?=
@@ -22,7 +22,8 @@ help:
 	@echo "make test                 style, unit tests, every notebook under pytest --nbval"
 	@echo "make test-alone           every notebook alone, without data or network"
 	@echo "make lab                  open JupyterLab on the notebooks"
-	@echo "make guidebook            the lectures as one page, logs/html/guidebook.html"
+	@echo "make site                 the course as pages to read, site/_build/html/index.html"
+	@echo "make guidebook            the lectures as one file, logs/html/guidebook.html, and .pdf"
 	@echo "make handouts             for teachers: lessons without solutions, in handouts/"
 	@echo "make bench [BENCH=mnist]  the speed benchmarks"
 	@echo "make clean                remove what the notebooks made (data stays)"
@@ -34,7 +35,7 @@ help:
 
 setup: $(READY)
 
-$(READY): requirements.txt requirements-test.txt constraints.txt
+$(READY): requirements.txt requirements-site.txt requirements-test.txt constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
 	  || { echo "This needs Python 3.11, 3.12 or 3.13, and $(PYTHON) is another."; \
 	  echo "Try: make PYTHON=python3.12 ..."; exit 1; }
@@ -81,6 +82,16 @@ browser: setup
 	  "playwright", "install", "chromium"], timeout=300)' >/dev/null 2>&1; \
 	found || echo "No browser. The tests that need one are skipped; all others run."
 
+# Pages need Sphinx alone, so this starts on a bare machine in a minute.
+$(VENV)/.site-ready: requirements-site.txt constraints.txt
+	@[ -d $(VENV) ] || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	  -r requirements-site.txt -c constraints.txt
+	@touch $@
+
+site: $(VENV)/.site-ready
+	@$(TOOLS) site
+
 guidebook: setup
 	@$(TOOLS) book
 
@@ -103,4 +114,4 @@ sync: setup
 
 clean:
 	find plots models logs -mindepth 1 -not -name README.md -delete
-	rm -rf handouts
+	rm -rf handouts site/_build

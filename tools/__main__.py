@@ -10,6 +10,7 @@ COMMANDS = {
     "seeds": "run a notebook with other seeds and count the claims that fail",
     "handouts": "write copies of the lessons without solutions into handouts/",
     "book": "bind the guidebook into one HTML file",
+    "site": "build the course as a site in site/_build/html",
     "pin": "write constraints.txt, the exact versions that CI installs",
 }
 

@@ -1,12 +1,15 @@
-"""Bind the guidebook into one HTML file, which opens without a network.
+"""Bind the guidebook into one HTML file, which opens without a network, and print it as PDF.
 
 Formulas, quizzes, flash cards and pictures are inside. It is made from the stored
-outputs of the notebooks, without running them: logs/html/guidebook.html.
+outputs of the notebooks, without running them: logs/html/guidebook.html and, if there
+is a Chromium or Chrome on this machine, logs/html/guidebook.pdf.
 """
 
 import argparse
 import html
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import nbformat
@@ -16,13 +19,14 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
 from tools.course import ROOT, repository, write_atomically
-from tools.page import STATIC, WIDGET, OfflineRenderer, title_of
+from tools.page import OfflineRenderer, title_of, without_widgets
 from tools.questions import FOLDER, LECTURES
 
 STYLE = Path(__file__).with_suffix(".css")
 CHAPTERS = [*LECTURES.values(), "resources", "glossary", "review"]  # stems of files
 TITLE = "The guidebook of Deep Learning by Experiment"
 ID = re.compile(r'\bid="([^"]+)"')
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")  # the first that is there prints
 FOLDED_FROM = 16  # lines: code cells as long as this are folded
 POLICY = "; ".join(["default-src 'none'", "img-src data:", "style-src 'unsafe-inline'", "script-src 'unsafe-inline'"])
 SCRIPT = """
@@ -120,7 +124,7 @@ class Chapter:
                 continue
             if is_worth_reading(cell):
                 self.parts.append(code_as_html(cell))
-            for page in map(output_as_html, cell.outputs):
+            for page in map(output_as_html, without_widgets(cell.outputs)):
                 script = page.startswith("<script>")
                 self.parts.append(page if script else self.with_links(page))
 
@@ -157,15 +161,10 @@ def code_as_html(cell):
 
 
 def output_as_html(output):
-    """Return one output of a cell as HTML.
-
-    A script keeps its names to itself, and a widget becomes a sentence.
-    """
+    """Return one output of a cell as HTML; a script keeps its names to itself."""
     if output.output_type == "stream":
         return f'<div class="output"><pre>{html.escape(output.text)}</pre></div>'
     data = output.get("data", {})
-    if WIDGET in data:
-        return f'<div class="output note">{STATIC}</div>'
     if "image/png" in data:
         alt = html.escape(output.metadata.get("image/png", {}).get("alt", ""))
         source = f"data:image/png;base64,{data['image/png'].strip()}"
@@ -230,8 +229,23 @@ def make_page(folder=FOLDER, names=CHAPTERS, address=None):
     )
 
 
+def print_as_pdf(page):
+    """Print the HTML file `page` into a PDF beside it; return its path, or None if no browser could do it."""
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        return None
+    pdf = page.with_suffix(".pdf")
+    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-pdf-header-footer"]
+    command += [f"--print-to-pdf={pdf}", page.as_uri()]
+    try:
+        subprocess.run(command, capture_output=True, timeout=300, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return pdf if pdf.exists() else None
+
+
 def main():
-    """Write logs/html/guidebook.html; return the exit status."""
+    """Write logs/html/guidebook.html and .pdf; return the exit status."""
     form = argparse.RawDescriptionHelpFormatter
     argparse.ArgumentParser(description=__doc__, formatter_class=form).parse_args()
     path = ROOT / "logs" / "html" / "guidebook.html"
@@ -243,6 +257,8 @@ def main():
         return 1
     size = f"{len(text) / 1e6:.1f} MB"
     print(f"{path.relative_to(ROOT)}: {size}, one file, opens without a network")
+    pdf = print_as_pdf(path)
+    print(f"{pdf.relative_to(ROOT)}: the same to print" if pdf else "No PDF: no Chromium or Chrome could print it.")
     return 0
 
 

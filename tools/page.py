@@ -9,6 +9,8 @@ from latex2mathml.converter import convert as mathml
 from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
+from tools.stills import VIEW, add_stills
+
 
 class OfflineRenderer(IPythonRenderer):
     """Markdown to HTML with formulas as MathML, which browsers show without any script."""
@@ -39,8 +41,7 @@ TEMPLATE = """{%- extends 'lab/index.html.j2' -%}
 {% block input_group %}{% if 'hide-input' in cell.metadata.get('tags', []) %}
 <details class="folded"><summary>{{ cell.source | title | e }}</summary>{{ super() }}</details>
 {% else %}{{ super() }}{% endif %}{% endblock input_group %}"""
-WIDGET = "application/vnd.jupyter.widget-view+json"
-STATIC = "<p><em>This part moves in a running notebook. On this page, read the figures around it instead.</em></p>"
+STATIC = "<p><em>This part moves in a running notebook. On this page it stands still.</em></p>"
 
 
 def title_of(source):
@@ -49,18 +50,23 @@ def title_of(source):
 
 
 def without_widgets(outputs):
-    """Return a cell's `outputs` with each widget, which needs a kernel and a script of another host, as a sentence."""
-    return [
-        nbformat.v4.new_output("display_data", data={"text/html": STATIC})
-        if WIDGET in output.get("data", {})
-        else output
-        for output in outputs
-    ]
+    """Return a cell's `outputs` with each widget, which needs a kernel, as its still picture and a sentence."""
+    result = []
+    for output in outputs:
+        data = output.get("data", {})
+        if VIEW in data:
+            still = {kind: data[kind] for kind in ("image/png", "text/html") if kind in data}
+            if still:
+                result.append(nbformat.v4.new_output("display_data", data=still, metadata=output.metadata))
+            output = nbformat.v4.new_output("display_data", data={"text/html": STATIC})
+        result.append(output)
+    return result
 
 
 def as_html(nb, title):
     """Return the executed notebook `nb` as one HTML page that needs no network; `title` is the page's title."""
     nb = nbformat.from_dict(nb)
+    add_stills(nb)
     nb.metadata.pop("widgets", None)
     for cell in nb.cells:
         if cell.cell_type == "code":

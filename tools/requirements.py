@@ -4,9 +4,10 @@ import tomllib
 
 from tools.course import ROOT
 
-FILES = {  # group: (file, what it is for, the file that it builds on)
-    "course": ("requirements.txt", "What a reader needs", None),
-    "test": ("requirements-test.txt", "What the tests need", "requirements.txt"),
+FILES = {  # group: (file, what it is for, the files that it builds on)
+    "course": ("requirements.txt", "What a reader needs", []),
+    "site": ("requirements-site.txt", "What building the pages needs", []),
+    "test": ("requirements-test.txt", "What the tests need", ["requirements.txt", "requirements-site.txt"]),
 }
 
 
@@ -18,8 +19,8 @@ def requirements_of(group, root=ROOT):
 
 def requirements_text(group, root=ROOT):
     """Return the text of the requirements file of a group in pyproject.toml."""
-    _, purpose, base = FILES[group]
-    lines = [f"-r {base}"] if base else []
+    _, purpose, bases = FILES[group]
+    lines = [f"-r {base}" for base in bases]
     lines += [f"# {purpose}. Made from pyproject.toml by: python -m tools sync"]
     return "\n".join(lines + requirements_of(group, root)) + "\n"
 

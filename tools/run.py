@@ -20,6 +20,7 @@ from tqdm import tqdm
 from tools.course import NOTEBOOKS, ROOT, find_notebooks, write_atomically, write_notebook
 from tools.page import as_html
 from tools.results import claims_of, is_real, record_of, store
+from tools.stills import add_stills
 
 
 def parameters_cell(nb):
@@ -126,8 +127,9 @@ def verdict(nb, error):
 
 
 def save_outputs(path, nb):
-    """Store the executed notebook `nb` in its file, without the parts that differ between two equal runs."""
+    """Store the executed notebook `nb` in its file: widgets as stills, without what differs between two equal runs."""
     nb = nbformat.from_dict(nb)
+    add_stills(nb)
     nb.metadata.pop("widgets", None)
     nb.metadata["language_info"] = {"name": "python"}
     nb.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}

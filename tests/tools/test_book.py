@@ -123,7 +123,7 @@ def test_outputs_of_all_kinds(tmp_path):
     picture = shown({"image/png": "iVBORw0KGgo="}, **{"image/png": {"alt": "A < B"}})
     script = shown({"application/javascript": 'x.src = "https://cdn.js.org/</b>"'})
     plain = shown({"text/plain": "<object>"})
-    widget = shown({page.WIDGET: {"model_id": "1"}, "text/plain": "IntSlider()"})
+    widget = shown({page.VIEW: {"model_id": "1"}, "text/plain": "IntSlider()"})
     text = make(tmp_path, code("1", picture, script, plain, widget))
     assert '<img alt="A &lt; B" src="data:image/png;base64,iVBORw0KGgo=">' in text
     assert page.STATIC in text and "IntSlider" not in text
@@ -178,7 +178,7 @@ def test_pages_of_make_run_need_no_other_host():
     Pictures keep their alternative texts, and the notebook itself stays as it is.
     """
     picture = shown({"image/png": "iVBORw0KGgo="}, **{"image/png": {"alt": "A < B"}})
-    widget = shown({page.WIDGET: {"model_id": "1"}, "text/plain": "IntSlider()"})
+    widget = shown({page.VIEW: {"model_id": "1"}, "text/plain": "IntSlider()"})
     cell = code(f'QUIZ = "{"x" * 400}"', widget, picture)
     nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(BADGE), cell])
     state = {"application/vnd.jupyter.widget-state+json": {"state": {}}}
@@ -187,4 +187,4 @@ def test_pages_of_make_run_need_no_other_host():
     assert "unpkg" not in text and "badge.svg" not in text and "Open In Colab" in text
     assert "x" * 400 not in text and page.STATIC in text and 'alt="A &lt; B"' in text
     assert nb.metadata["widgets"] == state
-    assert page.WIDGET in nb.cells[1].outputs[0].data
+    assert page.VIEW in nb.cells[1].outputs[0].data

@@ -18,20 +18,27 @@ from tools.__main__ import COMMANDS
 from tools.course import NOTEBOOKS, ROOT
 from tools.sync import imported_modules
 
-FOLDERS = ("tools", "tests", "benchmarks")
+FOLDERS = ("tools", "tests", "benchmarks", "site")
+PAGES = {ROOT / "tools" / "site.py"}  # needs Sphinx, which a reader does not
 SCRIPTS = [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))]
 OWN = {"tools"} | {path.stem for path in (ROOT / "tests").rglob("*.py")}
 NOT_IMPORTED = {  # listed, and used in another way than by an import
     "check-jsonschema": "a test below calls it",
     "ipykernel": "runs the cells of a notebook",
     "jupyterlab": "make lab",
+    "myst-nb": "site/conf.py names it",
     "nbval": "pytest --nbval",
     "pytest-xdist": "pytest -n 2",
     "ruff": "make test",
+    "sphinx-book-theme": "site/conf.py names it",
     "tensorboard": "the reader looks at the logs of notebook 09 with it",
     "uv": "python -m tools pin",
 }
-SCHEMAS = {".github/workflows/ci.yml": "vendor.github-workflows", "CITATION.cff": "vendor.citation-file-format"}
+SCHEMAS = {
+    ".github/workflows/ci.yml": "vendor.github-workflows",
+    ".github/workflows/pages.yml": "vendor.github-workflows",
+    "CITATION.cff": "vendor.citation-file-format",
+}
 
 
 def listed(group):
@@ -76,20 +83,20 @@ def workflow():
 
 def test_a_reader_installs_what_notebooks_and_tools_import():
     """requirements.txt alone is enough to run, to change and to print a notebook."""
-    needed = packages_of([*NOTEBOOKS, *sorted((ROOT / "tools").rglob("*.py"))])
+    needed = packages_of([*NOTEBOOKS, *sorted(set((ROOT / "tools").rglob("*.py")) - PAGES)])
     assert set(needed) <= set(listed("course")), "import without a requirement"
 
 
 def test_everything_imported_is_listed():
-    """Tests and benchmarks import nothing that is not in one of the two groups."""
+    """Tests, benchmarks and pages import nothing that is not in one of the groups."""
     needed = packages_of([*NOTEBOOKS, *SCRIPTS])
-    assert set(needed) <= set(listed("course") | listed("test"))
+    assert set(needed) <= set(listed("course") | listed("test") | listed("site"))
 
 
 def test_everything_listed_is_used():
     """No requirement is left over, and no excuse for one that is imported."""
     needed = set(packages_of([*NOTEBOOKS, *SCRIPTS]))
-    assert set(listed("course") | listed("test")) - needed == set(NOT_IMPORTED)
+    assert set(listed("course") | listed("test") | listed("site")) - needed == set(NOT_IMPORTED)
 
 
 def test_no_package_is_in_both_groups():
@@ -113,7 +120,7 @@ def test_constraints_fit_every_requirement():
     """Each requirement has an exact version, and that version is in its range."""
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     exact = [Requirement(line) for line in lines if not line.startswith("#")]
-    for name, requirement in (listed("course") | listed("test")).items():
+    for name, requirement in (listed("course") | listed("test") | listed("site")).items():
         found = [one for one in exact if canonicalize_name(one.name) == name]
         assert found, f"{name} has no exact version; repair with: python -m tools pin"
         for one in found:

@@ -1,6 +1,6 @@
 """Execute notebooks with visible progress, keep an HTML copy of each, and end with a table of verdicts.
 
-python -m tools run                      every notebook
+python -m tools run                      every notebook, two at once
 python -m tools run 06 02                the notebooks whose names start so
 python -m tools run -p BUDGET full 06    with another value for a name in the cell tagged `parameters`
 python -m tools run --save 06            for authors: store the outputs in the notebook, the measurements in results/
@@ -8,9 +8,12 @@ python -m tools run --save 06            for authors: store the outputs in the n
 
 import argparse
 import ast
+import json
+import os
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import nbformat
 from nbclient import NotebookClient
@@ -80,35 +83,67 @@ def as_on_a_terminal(outputs):
     return result
 
 
-def execute(nb, folder, name):
-    """Execute the notebook `nb` in `folder`, in place; return the error's text or None. `name` heads its progress."""
+class Progress:
+    """One bar over the cells of all notebooks; behind it stands what each notebook that runs is doing."""
+
+    def __init__(self, num_cells, num_notebooks):
+        layout = "{desc}cell {n_fmt}/{total_fmt} [{bar:20}] {elapsed} {postfix}"
+        self.bar = tqdm(total=num_cells, bar_format=layout, file=sys.stdout)
+        self.num_notebooks, self.num_done, self.doing, self.lock = num_notebooks, 0, {}, threading.Lock()
+        self.finished = threading.Event()
+
+    def __enter__(self):
+        if sys.stdout.isatty():
+            threading.Thread(target=self.tick, daemon=True).start()
+        return self
+
+    def __exit__(self, *error):
+        self.finished.set()
+        self.bar.close()
+
+    def tick(self):
+        """Let the clock of the bar run."""
+        while not self.finished.wait(1.0):
+            with self.lock:
+                self.bar.refresh()
+
+    def show(self, name, section=None, num_cells=0):
+        """Say that the notebook `name` is in `section`, None if it has ended; `num_cells` more cells are done."""
+        with self.lock:
+            self.doing[name] = section
+            if section is None:
+                del self.doing[name]
+                self.num_done += 1
+            self.bar.set_description_str(f"[{self.num_done}/{self.num_notebooks}] ", refresh=False)
+            self.bar.set_postfix_str("; ".join(f"{n}: {s[:30]}" for n, s in self.doing.items()), refresh=False)
+            self.bar.update(num_cells)
+            self.bar.refresh()
+
+
+def execute(nb, folder, name, progress):
+    """Execute the notebook `nb`, called `name`, in `folder`, in place; return the error's text or None."""
     sections = section_of_cells(nb)
-    num_cells = sum(cell.cell_type == "code" for cell in nb.cells)
+    num_left = sum(cell.cell_type == "code" for cell in nb.cells)
     client = NotebookClient(nb, timeout=None, kernel_name="python3", record_timing=False)
     client.resources = {"metadata": {"path": str(folder)}}
     client.extra_arguments = ["--IPKernelApp.log_level=40"]  # no warnings of the kernel between the progress lines
-    layout = "{desc}: cell {n_fmt}/{total_fmt} [{bar:20}] {elapsed} {postfix}"
-    with tqdm(total=num_cells, desc=name, bar_format=layout, file=sys.stdout) as bar:
-        client.on_cell_start = lambda cell, cell_index: bar.set_postfix_str(sections[cell_index][:40])
-        client.on_cell_executed = lambda cell, cell_index, execute_reply: bar.update()
-        finished = threading.Event()
+    client.on_cell_start = lambda cell, cell_index: progress.show(name, sections[cell_index])
 
-        def tick():
-            while not finished.wait(1.0):
-                bar.refresh()
+    def count(cell, cell_index, execute_reply):
+        nonlocal num_left
+        num_left -= 1
+        progress.show(name, sections[cell_index], 1)
 
-        if sys.stdout.isatty():
-            threading.Thread(target=tick, daemon=True).start()
-        error = None
-        try:
-            client.execute()
-        except CellExecutionError as problem:
-            error = f"{problem.ename}: {problem.evalue}"
-        except DeadKernelError:
-            error = "the kernel died (out of memory?)"
-        finally:
-            finished.set()
-        bar.set_postfix_str("failed" if error else "done")
+    client.on_cell_executed = count
+    error = None
+    try:
+        client.execute()
+    except CellExecutionError as problem:
+        error = f"{problem.ename}: {problem.evalue}"
+    except DeadKernelError:
+        error = "the kernel died (out of memory?)"
+    finally:
+        progress.show(name, None, num_left if error else 0)
     for cell in nb.cells:
         if cell.cell_type == "code":
             cell.outputs = as_on_a_terminal(cell.outputs)
@@ -153,43 +188,90 @@ def keep(path, nb, error, seconds, parameters, save):
         store(record, ROOT / "results" / f"{path.stem}{suffix}.json")
 
 
+def run_one(path, nb, parameters, save, progress):
+    """Run the notebook `nb` of the file `path`, and keep what it leaves.
+
+    Return ((name, verdict, seconds), whether it failed, a problem with writing or None).
+    """
+    started, problem = time.time(), None
+    try:
+        inject(nb, parameters)
+        error = execute(nb, path.parent, path.stem, progress)
+        row = (path.stem, verdict(nb, error), time.time() - started)
+    except ValueError as wrong:
+        return (path.stem, f"FAILED  {wrong}", time.time() - started), True, None
+    try:
+        keep(path, nb, error, row[2], parameters, save)
+    except OSError as wrong:
+        problem = f"{path.stem}: page and record could not be written ({wrong.strerror})."
+    return row, error is not None, problem
+
+
+def seconds_of(path):
+    """Return the seconds that the notebook `path` took when its measurements were stored; infinity without."""
+    record = ROOT / "results" / f"{path.stem}.json"
+    return json.loads(record.read_text(encoding="utf-8"))["seconds"] if record.exists() else float("inf")
+
+
+def run_all(notebooks, parameters, save, jobs):
+    """Run `notebooks`, {path: notebook}, `jobs` at once and long ones first; return what `run_one` returns for each.
+
+    Ctrl-C ends those that run, since their kernels get it too; the others count as interrupted.
+    """
+    num_cells = sum(cell.cell_type == "code" for nb in notebooks.values() for cell in nb.cells)
+    found = {}
+    with Progress(num_cells, len(notebooks)) as progress:
+
+        def job(path):
+            found[path] = run_one(path, notebooks[path], parameters, save, progress)
+
+        try:
+            if jobs == 1:
+                for path in notebooks:
+                    job(path)
+            else:
+                with ThreadPoolExecutor(jobs) as pool:
+                    tasks = [pool.submit(job, path) for path in sorted(notebooks, key=seconds_of, reverse=True)]
+                    try:
+                        wait(tasks)
+                    except KeyboardInterrupt:
+                        pool.shutdown(cancel_futures=True)
+                        raise
+                for task in tasks:
+                    task.result()
+        except KeyboardInterrupt:
+            pass
+    interrupted = ("interrupted", 0.0)
+    return [found.get(path, ((path.stem, *interrupted), True, None)) for path in notebooks]
+
+
 def main():
     """Run the notebooks named on the command line; the exit status is 1 if one failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("prefix", nargs="*", help="start of a notebook's name, such as 06")
     parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="set a parameter")
+    parser.add_argument("-j", "--jobs", type=int, help="notebooks at once; default 2, with --save 1")
     parser.add_argument("--save", action="store_true", help="store outputs and measurements (for authors)")
     options = parser.parse_args()
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # a sign that the terminal lacks ends no run
     parameters = {name: literal(value) for name, value in options.p}
     try:
-        notebooks = find_notebooks(options.prefix, NOTEBOOKS)
+        paths = find_notebooks(options.prefix, NOTEBOOKS)
     except LookupError as error:
         sys.exit(str(error))
-    rows, failed, problems = [], 0, []
-    for number, path in enumerate(notebooks, 1):
-        started = time.time()
-        try:
-            nb = nbformat.read(path, as_version=4)
-            inject(nb, parameters)
-            error = execute(nb, path.parent, f"[{number}/{len(notebooks)}] {path.stem}")
-            rows.append((path.stem, verdict(nb, error), time.time() - started))
-            failed += error is not None
-            keep(path, nb, error, time.time() - started, parameters, options.save)
-        except ValueError as error:
-            rows.append((path.stem, f"FAILED  {error}", time.time() - started))
-            failed += 1
-        except OSError as error:
-            problems.append(f"{path.stem}: page and record could not be written ({error.strerror}).")
-        except KeyboardInterrupt:
-            rows.append((path.stem, "interrupted", time.time() - started))
-            failed += 1
-            break
+    jobs = max(1, options.jobs or (1 if options.save else min(2, len(paths), os.cpu_count() or 1)))
+    if jobs > 1:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # else the threads of two notebooks wait for each other
+    try:
+        notebooks = {path: nbformat.read(path, as_version=4) for path in paths}
+    except ValueError as error:
+        sys.exit(f"A notebook cannot be read: {error}"[:500])
+    rows, failed, problems = zip(*run_all(notebooks, parameters, options.save, jobs))
     width = max(len(name) for name, _, _ in rows)
     print(f"\n{'notebook':{width}}  seconds  verdict")
     for name, phrase, seconds in rows:
         print(f"{name:{width}}  {seconds:7.0f}  {phrase}")
-    print(*problems, sep="\n", end="\n" if problems else "")
+    print(*filter(None, problems), sep="\n", end="\n" if any(problems) else "")
     print("\nReadable copies: logs/html/   figures: plots/   models: models/   measurements: logs/")
-    return 1 if failed else 0
+    return 1 if any(failed) else 0

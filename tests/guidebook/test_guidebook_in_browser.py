@@ -72,6 +72,15 @@ def click_wrong_and_right(scope, bank):
         assert looks_right is correct
 
 
+def type_number(quiz, text):
+    """Type `text` into the field of `quiz`, as it is empty; return its feedback."""
+    field = quiz.locator("input")
+    field.fill("")
+    field.press_sequentially(text)
+    field.press("Enter")
+    return feedback_of(quiz)
+
+
 def type_wrong_and_right(scope, bank):
     """Type a wrong and the right number into the first field in `scope`; check both."""
     position, answers = first_of_type("numeric", bank)
@@ -80,11 +89,7 @@ def type_wrong_and_right(scope, bank):
     quiz = scope.locator(f'.Quiz[data-qnum="{position}"]').first
     tries = ("-987654", default, False), (f"{right['value']:f}", right, True)
     for number, expected, correct in tries:
-        field = quiz.locator("input")
-        field.click()
-        field.press_sequentially(number)
-        field.press("Enter")
-        assert feedback_of(quiz) == (plain(expected["feedback"]), correct)
+        assert type_number(quiz, number) == (plain(expected["feedback"]), correct)
 
 
 @pytest.mark.parametrize("number", LECTURES)
@@ -94,6 +99,108 @@ def test_a_quiz_marks_itself(document, number):
     assert scope.locator(".Quiz").count() == len(BANKS[number]["questions"])
     click_wrong_and_right(scope, BANKS[number])
     type_wrong_and_right(scope, BANKS[number])
+
+
+def quiz_of(document, name):
+    """Return the question `name` of the single document."""
+    number = int(name[1])
+    ids = [question["id"] for question in BANKS[number]["questions"]]
+    return document[0].locator(f'#{LECTURES[number]} .Quiz[data-qnum="{ids.index(name)}"]')
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "right"),
+    [
+        ("L1-C4", "0", True),
+        ("L1-C4", "0.04", False),
+        ("L1-C1", "-0.4", True),
+        ("L1-C1", "−0,4", True),
+        ("L1-C1", "-2/5", True),
+        ("L1-C1", "-.4", True),
+        ("L1-C1", "-4e-1", True),
+        ("L1-C1", "-0.44", False),
+        ("L1-C1", "-0.36", False),
+        ("L2-C1", "3", True),
+        ("L2-C1", "3.4", False),
+        ("L5-Q3b", "2.44e-4", True),
+        ("L5-Q3b", "1/4096", True),
+        ("L5-Q3b", "2e-4", False),
+        ("L7-C1", "21632", True),
+        ("L7-C1", "21633", False),
+    ],
+)
+def test_numbers_are_read_as_meant(document, name, text, right):
+    """Signs, commas and fractions are understood, and nothing is rounded generously."""
+    feedback, looks_right = type_number(quiz_of(document, name), text)
+    assert looks_right is right, feedback
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "Type a number first."),
+        ("  ", "Type a number first."),
+        ("0.4.2", "This is not a number; write it like −0.525, 1e-6 or 1/3."),
+        ("1/0", "This is not a number; write it like −0.525, 1e-6 or 1/3."),
+        ("abc", "This is not a number; write it like −0.525, 1e-6 or 1/3."),
+        ("21,632", "21,632 can be read in two ways; write 21632 or 21.632."),
+    ],
+)
+def test_what_is_no_number_is_not_marked(document, text, expected):
+    """An empty field is not 0: the reader is told what is missing, and nothing looks right or wrong."""
+    quiz = quiz_of(document, "L1-C4")
+    assert type_number(quiz, text) == (expected, False)
+    assert not quiz.locator(".incorrect, .incorrectButton, .correctButton").count()
+
+
+def luminance(color):
+    """Return the relative luminance (WCAG 2) of a color such as rgb(1, 2, 3)."""
+    parts = [int(part) / 255 for part in re.findall(r"\d+", color)[:3]]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one, other):
+    """Return the contrast (WCAG 2) of two colors, from 1 to 21."""
+    low, high = sorted(map(luminance, (one, other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+COLORS = """element => {
+  const at = node => { while (getComputedStyle(node).backgroundColor === "rgba(0, 0, 0, 0)") node = node.parentNode;
+    return getComputedStyle(node).backgroundColor; };
+  return [getComputedStyle(element).color, at(element), at(element.parentNode)];
+}"""
+DARK = "body { background: #111; color: #ddd; } input { background: #111; color: #ddd; }"
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_everything_in_a_quiz_can_be_read(chromium, file, theme):
+    """Text in fields, buttons, questions and feedback has a contrast of 4.5, before and after an answer."""
+    page, _ = browser.open_offline(chromium, file)
+    page.emulate_media(color_scheme=theme)
+    if theme == "dark":
+        page.add_style_tag(content=DARK)
+    quizzes = [page.locator(f"#{LECTURES[1]} .Quiz").nth(i) for i in range(len(BANKS[1]["questions"]))]
+    for state in ("before", "wrong", "right"):
+        for quiz in quizzes:
+            fields, mark = quiz.locator("input.Input-text"), str(state == "right").lower()
+            if state != "before" and fields.count():
+                type_number(quiz, "0" if state == "wrong" else "-0.4")
+            elif state != "before":
+                quiz.locator(f'.MCButton[data-correct="{mark}"]').first.click()
+        page.wait_for_timeout(1000)  # colors move to where they stay
+        parts = page.locator(f"#{LECTURES[1]}").locator(
+            ".Input-text, .InpLabel, .MCButton, .Feedback, .Quiz > div > div"
+        )
+        for part in parts.all():
+            if part.is_visible():
+                text, ground, _ = part.evaluate(COLORS)
+                assert contrast(text, ground) >= 4.5, (state, part.get_attribute("class"), text, ground)
+        for field in page.locator(f"#{LECTURES[1]} .Input-text").all():
+            _, ground, around = field.evaluate(COLORS)
+            assert contrast(ground, around) >= 4.5, (state, ground, around)
+    page.close()
 
 
 @pytest.mark.parametrize("number", LECTURES)

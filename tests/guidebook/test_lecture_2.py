@@ -1,6 +1,7 @@
 """The definitions of lecture 2: gates, distances, the census, the builder of networks, XOR with a bypass."""
 
 import itertools
+import re
 
 import numpy as np
 import PIL.Image
@@ -56,7 +57,8 @@ def test_bad_input_is_named(lecture, call, message):
 def test_census_agrees_both_ways(lecture):
     """Linear programs and small weights find the same numbers for one and two bits."""
     for n, expected in [(1, 4), (2, 14)]:
-        assert lecture.census_by_programs(n) == lecture.census_by_weights(n, n) == expected
+        assert lecture.census_by_weights(n, n) == expected
+        assert lecture.census_by_programs(n) == (expected, 2**2**n - expected)
     assert lecture.census_by_weights(3, 2) == 104
     assert lecture.census_by_weights(4, 3) == 1882
 
@@ -66,7 +68,7 @@ def test_every_table_is_built_exactly(lecture, n):
     """The Building Theorem for every table, with one hidden unit per true row and z at least 1/2 away from 0."""
     rows = lecture.truth_rows(n)
     for table in itertools.product([0, 1], repeat=2**n):
-        W, b, v, c = lecture.build_network(table)
+        W, b, v, c = lecture.lookup_network(table)
         h, y = lecture.run_network(rows, W, b, v, c)
         assert tuple(y) == table and len(W) == sum(table)
         if len(W):
@@ -76,7 +78,7 @@ def test_every_table_is_built_exactly(lecture, n):
 def test_negating_the_complement_halves_the_units(lecture):
     """Exercise 3: OR of three bits from its single false row."""
     table = np.array([0, 1, 1, 1, 1, 1, 1, 1])
-    W, b, v, c = lecture.build_network(1 - table)
+    W, b, v, c = lecture.lookup_network(1 - table)
     assert len(W) == 1
     assert (lecture.run_network(lecture.truth_rows(3), W, b, -v, -c)[1] == table).all()
 
@@ -122,3 +124,47 @@ def test_slider_is_wired(lecture):
     before = view.value
     slider.value = 9
     assert view.value != before
+
+
+def test_certificate_of_impossibility(lecture):
+    """A quarter each for XOR; a separable function has no certificate, and a wrong one is refused."""
+    rows = lecture.truth_rows(2)
+    multipliers = lecture.margin_multipliers(rows, lecture.XOR)
+    assert np.allclose(multipliers, -0.25)
+    assert lecture.proves_impossible(rows, lecture.XOR, multipliers)
+    assert not lecture.proves_impossible(rows, lecture.XOR, [-0.5, -0.5, 0, 0])
+    AND = (0, 0, 0, 1)
+    assert not lecture.proves_impossible(rows, AND, lecture.margin_multipliers(rows, AND))
+
+
+@pytest.mark.parametrize(
+    ("check", "answer", "said"),
+    [
+        ("check_majority", lambda m: lambda *arguments: None, "not yet: .*nothing"),
+        ("check_majority", lambda m: lambda *arguments: 1 / 0, "not yet: it raises"),
+        ("check_majority", lambda m: lambda: ((1, 1, 1), -2.5), "not yet: this is AND"),
+        ("check_majority", lambda m: lambda: ((1, 1, 1), -0.5), "not yet: this is OR"),
+        ("check_majority", lambda m: lambda: ((-1, -1, -1), 1.5), "not yet: every answer"),
+        ("check_majority", lambda m: lambda: ((1, 1), -1.5), "not yet: three weights"),
+        ("check_majority", lambda m: lambda: ((2, 2, 2), -3), "right"),
+        ("check_cheap_network", lambda m: lambda *arguments: None, "not yet: .*nothing"),
+        ("check_cheap_network", lambda m: lambda *arguments: 1 / 0, "not yet: it raises"),
+        ("check_cheap_network", lambda m: m.build_network, "not yet: 5 hidden units"),
+        ("check_cheap_network", lambda m: lambda table: m.build_network(1 - np.array(table)), "not yet: "),
+        ("check_cheap_network", lambda m: lambda table: cheap(m, np.array(table)), "right"),
+    ],
+)
+def test_your_turn(lecture, capsys, check, answer, said):
+    """Each check prints one line: a hint for a typical wrong answer, `right` for a correct one."""
+    getattr(lecture, check)(answer(lecture))
+    line = capsys.readouterr().out.strip()
+    assert re.match(said, line), line
+    assert "\n" not in line
+
+
+def cheap(m, table):
+    """Return the cheaper of two networks, the solution of the second Your turn."""
+    if table.sum() <= len(table) / 2:
+        return m.build_network(table)
+    W, b, v, c = m.build_network(1 - table)
+    return W, b, -v, -c

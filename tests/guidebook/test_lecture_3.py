@@ -1,6 +1,7 @@
 """The definitions of lecture 3: the rule, Novikoff's bound, the cone, XOR's cycle, pocket, average, Cover's count."""
 
 import itertools
+import re
 
 import numpy as np
 import PIL.Image
@@ -142,3 +143,31 @@ def test_slider_callback_draws(lecture):
         pictures.add(bytes(view.value))
         assert PIL.Image.open(lecture.io.BytesIO(view.value)).size[0] > 500
     assert len(pictures) == 4
+
+
+@pytest.mark.parametrize(
+    ("check", "answer", "said"),
+    [
+        ("check_update", lambda m: lambda *arguments: None, "not yet: .*nothing"),
+        ("check_update", lambda m: lambda *arguments: 1 / 0, "not yet: it raises"),
+        ("check_update", lambda m: lambda w, x, t, lr: w + (t - (w @ x > 0)) * x, "not yet: the learning rate"),
+        ("check_update", lambda m: lambda w, x, t, lr: w - lr * (t - (w @ x > 0)) * x, "not yet: the sign"),
+        ("check_update", lambda m: lambda w, x, t, lr: w + lr * (t - (w @ x >= 0)) * x, "not yet: z = 0"),
+        ("check_update", lambda m: lambda w, x, t, lr: m.perceptron_step(w, 0, x, t, lr)[1], "right"),
+        ("check_pocket_weights", lambda m: lambda *arguments: None, "not yet: .*nothing"),
+        ("check_pocket_weights", lambda m: lambda *arguments: 1 / 0, "not yet: it raises"),
+        ("check_pocket_weights", lambda m: lambda path, X, t: path[-1], "not yet: these are the last"),
+        (
+            "check_pocket_weights",
+            lambda m: lambda path, X, t: m.errors_along(path, X, t).argmin(),
+            "not yet: return the weights",
+        ),
+        ("check_pocket_weights", lambda m: lambda path, X, t: path[m.errors_along(path, X, t).argmin()], "right"),
+    ],
+)
+def test_your_turn(lecture, capsys, check, answer, said):
+    """Each check prints one line: a hint for a typical wrong answer, `right` for a correct one."""
+    getattr(lecture, check)(answer(lecture))
+    line = capsys.readouterr().out.strip()
+    assert re.match(said, line), line
+    assert "\n" not in line

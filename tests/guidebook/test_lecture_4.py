@@ -1,5 +1,7 @@
 """Lecture 4: the stability limit, softmax and cross-entropy against PyTorch, batch noise against its formula."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -135,3 +137,73 @@ def test_slider_picture(nb):
     cold, warm = nb.temperature_png(0.2), nb.temperature_png(5.0)
     assert cold.startswith(b"\x89PNG")
     assert cold != warm
+
+
+def test_delta_rule_ends_at_least_squares(nb):
+    """On XOR: no weights and one half as bias; one step from zero by hand."""
+    assert np.allclose(nb.delta_rule(nb.XOR_X, nb.XOR_T, 0.5, 500), [0, 0, 0.5])
+    assert np.allclose(nb.delta_rule(nb.XOR_X, nb.XOR_T, 1.0, 1), [0.25, 0.25, 0.5])
+
+
+def test_network_descends_and_reordered_units_change_nothing(nb):
+    """Plain descent lowers the loss; the reversed network has the same loss, the midpoint another."""
+    X, t = (torch.tensor(array).double() for array in ([[0.0, 1], [1, 0], [1, 1]], [[1.0], [1], [0]]))
+    start = nb.start_network(0)
+    end, losses = nb.descend_from(start, X, t, 0.5, 200)
+    assert losses[-1] < losses[0] == nb.network_loss(start, X, t).item()
+    other = nb.reverse_units(end)
+    assert torch.allclose(nb.network_logit(other, X), nb.network_logit(end, X))
+    corners = nb.mix(start, end, other, 1, 0), nb.mix(start, end, other, 0, 1)
+    for corner, wanted in zip(corners, (end, other), strict=True):
+        assert all(torch.allclose(a, b) for a, b in zip(corner, wanted, strict=True))
+
+
+def test_first_step_of_the_network_is_minus_the_gradient(nb):
+    """One step changes the loss by about -lr times the squared length of the gradient."""
+    X, t = torch.tensor([[0.0, 1], [1, 0]]), torch.tensor([[1.0], [0]])
+    X, t, start = X.double(), t.double(), nb.start_network(1)
+    moved, losses = nb.descend_from(start, X, t, 1e-4, 1)
+    squared = sum(((a - b) ** 2).sum().item() for a, b in zip(start, moved, strict=True)) / 1e-8
+    assert losses[0] - nb.network_loss(moved, X, t).item() == pytest.approx(1e-4 * squared, rel=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("check", "answer", "said"),
+    [
+        ("check_delta_step", lambda m: lambda *arguments: None, "not yet: .*nothing"),
+        ("check_delta_step", lambda m: lambda *arguments: 1 / 0, "not yet: it raises"),
+        ("check_delta_step", lambda m: lambda w, b, x, t, lr: (w - lr * (t - w @ x - b) * x, b), "not yet: the sign"),
+        (
+            "check_delta_step",
+            lambda m: lambda w, b, x, t, lr: (w + (t - w @ x - b) * x, b),
+            "not yet: the learning rate",
+        ),
+        (
+            "check_delta_step",
+            lambda m: lambda w, b, x, t, lr: (w + lr * (t - (w @ x + b > 0)) * x, b),
+            "not yet: use z",
+        ),
+        ("check_delta_step", lambda m: lambda w, b, x, t, lr: (w + lr * (t - w @ x - b) * x, b), "not yet: w is right"),
+        (
+            "check_delta_step",
+            lambda m: lambda w, b, x, t, lr: (w + lr * (t - w @ x - b) * x, b + lr * (t - w @ x - b)),
+            "right",
+        ),
+        ("check_batch_gradient", lambda m: lambda *arguments: None, "not yet: .*nothing"),
+        ("check_batch_gradient", lambda m: lambda *arguments: 1 / 0, "not yet: it raises"),
+        ("check_batch_gradient", lambda m: lambda W, X, T: m.example_gradients(W, X, T), "not yet: the shape"),
+        ("check_batch_gradient", lambda m: lambda W, X, T: m.example_gradients(W, X, T).sum(axis=0), "not yet: divide"),
+        (
+            "check_batch_gradient",
+            lambda m: lambda W, X, T: -m.example_gradients(W, X, T).mean(axis=0),
+            "not yet: the sign",
+        ),
+        ("check_batch_gradient", lambda m: lambda W, X, T: m.example_gradients(W, X, T).mean(axis=0), "right"),
+    ],
+)
+def test_your_turn(nb, capsys, check, answer, said):
+    """Each check prints one line: a hint for a typical wrong answer, `right` for a correct one."""
+    getattr(nb, check)(answer(nb))
+    line = capsys.readouterr().out.strip()
+    assert re.match(said, line), line
+    assert "\n" not in line

@@ -1,5 +1,7 @@
 """Lecture 6: convolution, output sizes, receptive fields and blocks against PyTorch and against hand counts."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -131,3 +133,74 @@ def test_small_cnn_and_frozen_body(nb):
     with pytest.raises(ValueError, match="head"):
         nb.make_small_cnn("max")
     assert nb.count_parameters(nb.frozen_with_new_head(10)) == 5130
+
+
+def test_multiplications(nb):
+    """Counts by hand, for one layer, for the small network and for torchvision's."""
+    assert nb.conv_multiplications(3, 3, 64, 32, 32) == 32 * 32 * 27 * 64
+    assert nb.count_multiplications(torch.nn.Conv2d(2, 3, 5), (3, 4, 6)) == 3 * 2 * 25 * 24
+    assert nb.count_multiplications(torch.nn.Linear(7, 5), (5,)) == 35
+    assert nb.count_multiplications(torch.nn.MaxPool2d(2), (3, 4, 4)) == 0
+    table = nb.traced(nb.make_lenet(), torch.zeros(1, 1, 32, 32))
+    assert table["products"].sum() == 416_520
+    assert nb.cost_of("alexnet", torch.zeros(1, 3, 224, 224)) == (8, 61_100_840, 714_188_480)
+
+
+def test_separable_ratio(nb):
+    """The counted weights give the ratio of the formula."""
+    assert nb.separable_ratio(32, 64, 3) == pytest.approx(1 / 64 + 1 / 9)
+
+
+def dilated(layers, step=True, gap=True):
+    """Return the field of dilated layers, without the step or the gap if these are False."""
+    r, j = 1, 1
+    for k, stride, d in layers:
+        r, j = r + (k - 1) * (d if gap else 1) * (j if step else 1), stride * j
+    return r
+
+
+@pytest.mark.parametrize("layers", [[(3, 1, 1), (3, 1, 2), (3, 1, 4)], [(5, 3, 1), (3, 2, 2)]])
+def test_dilated_fields_are_those_of_gradients(nb, layers):
+    """The widths that the check expects are measured by gradients, too."""
+    x = torch.ones(1, 1, 41, 41, dtype=torch.float64, requires_grad=True)
+    z = x
+    for k, stride, d in layers:
+        z = F.conv2d(z, torch.ones(1, 1, k, k, dtype=torch.float64), stride=stride, dilation=d)
+    z[0, 0, z.shape[2] // 2, z.shape[3] // 2].backward()
+    columns = np.flatnonzero(x.grad[0, 0].numpy().any(axis=0))  # gaps inside the field stay 0
+    assert columns[-1] - columns[0] + 1 == dilated(layers)
+
+
+DOT = np.array([[-1, -1, -1], [-1, 8, -1], [-1, -1, -1]])
+
+
+@pytest.mark.parametrize(
+    ("check", "answer", "said"),
+    [
+        ("check_dot_kernel", lambda: None, "not yet: .*nothing"),
+        ("check_dot_kernel", lambda: 1 / 0, "not yet: it raises"),
+        ("check_dot_kernel", lambda: "dot", "not yet: return nine"),
+        ("check_dot_kernel", lambda: np.ones(9), "not yet: the shape"),
+        ("check_dot_kernel", lambda: DOT / 0.0, "not yet: all nine"),
+        ("check_dot_kernel", lambda: DOT + 1, "not yet: on an even surface"),
+        ("check_dot_kernel", lambda: -DOT, "not yet: a dot in the middle"),
+        ("check_dot_kernel", lambda: [[0, 0, 0], [0, 1, -1], [0, 0, 0]], "not yet: a dot beside"),
+        ("check_dot_kernel", lambda: DOT, "right"),
+        ("check_dot_kernel", lambda: [[0, -1, 0], [-1, 4, -1], [0, -1, 0]], "right"),
+        ("check_dilated_field", lambda layers: None, "not yet: .*nothing"),
+        ("check_dilated_field", lambda layers: 1 / 0, "not yet: it raises"),
+        ("check_dilated_field", lambda layers: (dilated(layers), 1), "not yet: return the width"),
+        ("check_dilated_field", lambda layers: dilated(layers) - 1, "not yet: one pixel"),
+        ("check_dilated_field", lambda layers: dilated(layers, gap=False), "not yet: the taps"),
+        ("check_dilated_field", lambda layers: dilated(layers, step=False), "not yet: the units of the layer"),
+        ("check_dilated_field", lambda layers: 99, "not yet: .* has 5 pixels"),
+        ("check_dilated_field", dilated, "right"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value")
+def test_your_turn(nb, capsys, check, answer, said):
+    """Each check prints one line: a hint for a typical wrong answer, `right` for a correct one."""
+    getattr(nb, check)(answer)
+    line = capsys.readouterr().out.strip()
+    assert re.match(said, line), line
+    assert "\n" not in line

@@ -1,6 +1,7 @@
 """Lecture 7: recurrent steps and gradients against PyTorch, Jacobians, counts, the grammar, sampling, quiz answers."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -96,16 +97,26 @@ def test_parameter_counts(nb):
         nb.recurrent_parameters("CNN", 1, 1)
 
 
-def test_gru_solution_equals_pytorch(nb):
-    """The solution of exercise 4 gives PyTorch's state."""
-    torch.manual_seed(1)
-    cell = torch.nn.GRUCell(3, 4, dtype=torch.float64).requires_grad_(False)
-    x, h = np.random.default_rng(0).standard_normal(3), np.random.default_rng(1).standard_normal(4)
-    a = np.split(cell.weight_ih.numpy() @ x + cell.bias_ih.numpy(), 3)
-    d = np.split(cell.weight_hh.numpy() @ h + cell.bias_hh.numpy(), 3)
-    r, u = nb.sigma(a[0] + d[0]), nb.sigma(a[1] + d[1])
-    ours = u * h + (1 - u) * np.tanh(a[2] + r * d[2])
-    assert np.allclose(ours, cell(torch.tensor(x)[None], torch.tensor(h)[None]).numpy()[0])
+def test_default_norms_start_at_one_and_fade(nb):
+    """A tanh network with PyTorch's default weights forgets faster than an LSTM with the same."""
+    plain, gated = nb.default_norms(30, seed=2), nb.lstm_norms(0.0, num_lags=30, seed=2)
+    assert plain[0] == gated[0] == 1
+    assert plain[-1] < 0.01 * gated[-1] < 0.01
+
+
+def test_memory_network(nb):
+    """The bias reaches the gate that keeps the state; other blocks stay as they are; scores have four columns."""
+    for kind, blocks in (("LSTM", 4), ("GRU", 3)):
+        torch.manual_seed(0)
+        plain = nb.MemoryNetwork(kind).layer.bias_ih_l0.detach()
+        torch.manual_seed(0)
+        raised = nb.MemoryNetwork(kind, gate_bias=3.0).layer.bias_ih_l0.detach()
+        moved = (raised - plain).reshape(blocks, 32).mean(dim=1)
+        assert moved.tolist() == pytest.approx([3.0 if block == 1 else 0.0 for block in range(blocks)], abs=1e-6)
+    model = nb.MemoryNetwork("RNN")
+    W = model.layer.weight_hh_l0.detach()
+    assert torch.allclose(W @ W.T, torch.eye(32), atol=1e-5)
+    assert model(torch.zeros(5, 7, dtype=torch.long)).shape == (5, 4)
 
 
 def test_clipping(nb):
@@ -155,3 +166,41 @@ def test_character_model_and_sampling(nb):
         nb.sample_text(model, 0.0)
     with pytest.raises(ValueError, match="unknown"):
         nb.encoded("Ünknown")
+
+
+def gru(x, h, W, U, b_x, b_h, old=None):
+    """Return the right new state, or with `old` another mix of old state and candidate."""
+    a, d = np.split(W @ x + b_x, 3), np.split(U @ h + b_h, 3)
+    r, u = (1 / (1 + np.exp(-a[i] - d[i])) for i in (0, 1))
+    candidate = np.tanh(a[2] + r * d[2])
+    return u * h + (1 - u) * candidate if old is None else old(u, h, candidate)
+
+
+@pytest.mark.parametrize(
+    ("check", "answer", "said"),
+    [
+        ("check_gru_step", lambda *arrays: None, "not yet: .*nothing"),
+        ("check_gru_step", lambda *arrays: 1 / 0, "not yet: it raises"),
+        ("check_gru_step", lambda *a: gru(*a, old=lambda u, h, n: (1 - u) * h + u * n), "not yet: u is the share"),
+        ("check_gru_step", lambda *a: gru(*a, old=lambda u, h, n: n), "not yet: that is the candidate"),
+        ("check_gru_step", lambda *a: gru(*a)[:2], "not yet: the shape"),
+        ("check_gru_step", lambda *a: gru(*a) + 0.1, "not yet: PyTorch"),
+        ("check_gru_step", gru, "right"),
+        ("check_perplexity", lambda p: None, "not yet: .*nothing"),
+        ("check_perplexity", lambda p: 1 / 0, "not yet: it raises"),
+        ("check_perplexity", lambda p: np.exp(np.log(p).mean()), "not yet: the sign"),
+        ("check_perplexity", lambda p: -np.log(p).mean(), "not yet: that is the mean"),
+        ("check_perplexity", lambda p: np.exp(-np.log(p).sum()), "not yet: take the mean"),
+        ("check_perplexity", lambda p: 1 / p.mean(), "not yet: average the logarithms, not the prob"),
+        ("check_perplexity", lambda p: np.exp(-np.log2(p).mean()), "not yet"),
+        ("check_perplexity", lambda p: np.exp(-np.log(p).sum() / 5), "not yet: guessing"),
+        ("check_perplexity", lambda p: 2 ** (-np.log2(p).mean()), "right"),
+        ("check_perplexity", lambda p: np.prod(p) ** (-1 / len(p)), "right"),
+    ],
+)
+def test_your_turn(nb, capsys, check, answer, said):
+    """Each check prints one line: a hint for a typical wrong answer, `right` for a correct one."""
+    getattr(nb, check)(answer)
+    line = capsys.readouterr().out.strip()
+    assert re.match(said, line), line
+    assert "\n" not in line

@@ -1,4 +1,7 @@
-"""Lecture 8: momentum, the double well, penalties, dropout, early stopping: against formulas and libraries."""
+"""Lecture 8: momentum, Adam, schedules, penalties, dropout, early stopping, double descent, transfer, the exercises."""
+
+import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -175,4 +178,162 @@ def test_slider_picture(nb):
 def test_unknown_method_is_named(nb):
     """A method that does not exist is refused with the list of those that do."""
     with pytest.raises(ValueError, match=r"magic.*dropout"):
-        nb.train_small("magic", range(1))
+        nb.train_small("magic", {}, 0)
+
+
+def test_adam_step_equals_pytorch(nb):
+    """Ten steps on random gradients give the weights of torch.optim.Adam; the first step is the rate times the sign."""
+    rng = np.random.default_rng(0)
+    w, m, v = rng.normal(size=4), np.zeros(4), np.zeros(4)
+    theirs = torch.tensor(w, requires_grad=True)
+    optimizer = torch.optim.Adam([theirs], lr=0.05)
+    for t in range(1, 11):
+        g = rng.normal(size=4)
+        before = w
+        w, m, v = nb.adam_step(w, g, m, v, t)
+        theirs.grad = torch.tensor(g)
+        optimizer.step()
+        assert np.allclose(w, theirs.detach().numpy(), atol=1e-12)
+        if t == 1:
+            assert np.allclose(w - before, -0.05 * np.sign(g))
+
+
+def test_jitter_of_a_constant_rate(nb):
+    """The loss of noisy descent settles where the formula of the text says, η σ² / (2 (2 - η h)) for each curvature."""
+    rate, h = 0.02, np.array([1.0, 30.0])
+    wanted = (0.5 * rate * h / (2 - rate * h)).sum()
+    losses = nb.noisy_descent(lambda share: 1.0, rate, num_steps=900, num_runs=4000)
+    assert losses.mean() == pytest.approx(wanted, rel=0.06)
+
+
+def test_schedules_begin_at_one_and_fall(nb):
+    """Each factor is 1 at the start; the cosine ends at 0."""
+    assert all(schedule(0.0) == 1.0 for schedule in nb.SCHEDULES.values())
+    assert nb.SCHEDULES["half a cosine"](1.0) == pytest.approx(0)
+
+
+def test_starts_of_deep_stacks(nb):
+    """He's start has the variance 2 / n, PyTorch's 1 / (3 n)."""
+    for he, wanted in ((True, 2 / 64), (False, 1 / (3 * 64))):
+        variance = np.mean([layer.weight.detach().var().item() for layer in nb.DeepStack(False, he=he).layers])
+        assert variance == pytest.approx(wanted, rel=0.05)
+
+
+@pytest.fixture
+def tasks(nb):
+    """Return two small tasks, with the images that the notebook's functions use."""
+    nb.digits = nb.load_digits()
+    nb.images, nb.labels = torch.tensor(nb.digits.data / 16).float(), torch.tensor(nb.digits.target)
+    nb.copies = nb.shifted_copies(nb.images)
+    return nb.small_tasks([3, 4])
+
+
+def test_small_tasks(nb, tasks):
+    """No image is in two parts; only training targets are wrong, and at most 20 of them."""
+    for k in range(2):
+        parts = [set(tasks[part][k].tolist()) for part in ("train", "valid", "test")]
+        assert [len(part) for part in parts] == [100, 400, 1297]
+        assert len(set.union(*parts)) == 1797
+        wrong = tasks["train_t"][k] != nb.labels[tasks["train"][k]]
+        assert 0 < wrong.sum() <= 20
+        assert not wrong[20:].any()
+        for part in ("valid", "test"):
+            assert torch.equal(tasks[f"{part}_t"][k], nb.labels[tasks[part][k]])
+
+
+def test_label_budgets(nb, tasks):
+    """80 and 20 make up the 100, wrong labels in both; all 500 are training and validation together."""
+    own, everything = nb.with_own_validation(tasks), nb.with_all_labels(tasks)
+    assert own["train"].shape == (2, 80)
+    assert own["valid_t"].shape == (2, 20)
+    for k in range(2):
+        both = torch.cat([own["train"][k], own["valid"][k]]).sort().values
+        assert torch.equal(both, tasks["train"][k].sort().values)
+        assert (own["valid_t"][k] != nb.labels[own["valid"][k]]).any()
+    assert everything["train_t"].shape == (2, 500)
+    assert torch.equal(own["test"], tasks["test"])
+
+
+@pytest.mark.parametrize("method", ["none", "L2", "dropout", "noise", "augmentation"])
+def test_small_networks_learn(nb, tasks, method):
+    """Forty updates lower the training loss of both tasks."""
+    result = nb.train_small(method, tasks, 0, num_updates=40)
+    assert result.shape == (3, 5, 2)
+    assert (result[0, -1] < 0.8 * result[0, 0]).all()
+    assert nb.stopped_accuracy(result).shape == (2,)
+
+
+def test_random_feature_errors(nb, tasks):
+    """More features than examples fit the training set exactly, and the error peaks near n."""
+    few, peak, many = nb.random_feature_errors(0, [50, 220, 1500])
+    assert peak > 1.5 * max(few, many)
+    assert nb.random_feature_errors(0, [220], ridge=1.0)[0] < 0.25
+
+
+def test_placed_digits(nb, tasks):
+    """Each digit stands whole on its canvas, and not always at the same place."""
+    canvas = nb.placed(nb.images[:50], torch.Generator().manual_seed(0))
+    assert canvas.shape == (50, 1, 14, 14)
+    assert torch.allclose(canvas.flatten(1).sum(1), nb.images[:50].sum(1))
+    assert len({tuple(image[0].nonzero()[0].tolist()) for image in canvas}) > 5
+    assert nb.conv_features()(canvas).shape == (50, 64)
+
+
+def said(capsys, check, function):
+    """Return what `check` prints about `function`: one line."""
+    capsys.readouterr()
+    check(function)
+    (line,) = capsys.readouterr().out.splitlines()
+    return line
+
+
+def right_rate(step, num_steps, warmup, peak):
+    """Return the rate of the exercise."""
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    return 0.5 * peak * (1 + math.cos(math.pi * (step - warmup) / (num_steps - warmup)))
+
+
+def test_check_rate_at(nb, capsys):
+    """The check knows the stub, typical mistakes and the right answer."""
+    assert said(capsys, nb.check_rate_at, right_rate).startswith("right: ")
+    wrong = [
+        (lambda *a: None, "nothing"),
+        (lambda *a: 1 / 0, "ZeroDivisionError"),
+        (lambda s, n, w, p: p * s / w if s < w else right_rate(s, n, w, p), "not 0"),
+        (lambda s, n, w, p: right_rate(s, n, w, p) if s < w else p * (1 - (s - w) / (n - w)), "three quarters"),
+        (lambda s, n, w, p: right_rate(s, n, w, p) if s < w else right_rate(s, n, 0, p), "starts at"),
+    ]
+    for function, hint in wrong:
+        line = said(capsys, nb.check_rate_at, function)
+        assert line.startswith("not yet: ")
+        assert hint in line
+
+
+def test_check_drop(nb, capsys):
+    """The check knows the stub, typical mistakes and the right answer."""
+    assert said(capsys, nb.check_drop, lambda a, p, rng: a * (rng.random(a.shape) >= p) / (1 - p)).startswith("right: ")
+    wrong = [
+        (lambda a, p, rng: None, "nothing"),
+        (lambda a, p, rng: a * (rng.random(a.shape) >= p), "scale what is kept"),
+        (lambda a, p, rng: a * (rng.random(a.shape) >= p) / p, "1 / (1 - p)"),
+        (lambda a, p, rng: a * (rng.random(a.shape) < p) / p, "not to keep"),
+        (lambda a, p, rng: a * (rng.random() >= p), "on its own"),
+        (lambda a, p, rng: a.sum(), "shape"),
+    ]
+    for function, hint in wrong:
+        line = said(capsys, nb.check_drop, function)
+        assert line.startswith("not yet: ")
+        assert hint in line
+
+
+def test_threshold_of_the_double_well(nb):
+    """Exercise 3: with beta = 0.9 every rate from 0.021 on escapes, up to 0.05; with 0.99 there are bands."""
+
+    def escapes(rates, beta):
+        return [nb.momentum_path(nb.double_well_slope, 1.5, rate, beta, 2500)[-1] < 0 for rate in rates]
+
+    assert escapes([0.018, 0.019, 0.020], 0.9) == [False] * 3
+    assert all(escapes([0.021, 0.022, 0.025, 0.03, 0.04, 0.05], 0.9))
+    found = escapes(np.arange(0.002, 0.041, 0.002), 0.99)
+    assert sum(a != b for a, b in pairwise(found)) >= 3

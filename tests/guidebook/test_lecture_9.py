@@ -1,5 +1,6 @@
-"""Lecture 9: attention and the block against PyTorch, masks, positional code, shuffling, decoding, quiz answers."""
+"""Lecture 9: attention, blocks and the GPT against PyTorch, masks, order, decoding, byte pairs, the exercises."""
 
+import itertools
 import math
 
 import numpy as np
@@ -144,3 +145,153 @@ def test_reverser_and_its_slider(nb, monkeypatch):
     assert torch.allclose(blind(symbols.flip(1))[0], blind(symbols)[0].flip(1), atol=1e-6)
     assert model(symbols)[0].shape == (1, 8, 10)
     assert nb.png_of(nb.draw_maps_over_time(history, [3])).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("heads", [1, 4])
+def test_gpt_block_equals_pytorch(nb, heads):
+    """Outputs and all gradients agree with a pre-norm layer of PyTorch under a causal mask."""
+    torch.manual_seed(heads)
+    ours = nb.GPTBlock(16, heads).double()
+    theirs = nb.as_pytorch_layer(ours)
+    x = torch.randn(2, 6, 16, dtype=torch.float64)
+    out_ours, out_theirs = ours(x), theirs(x, src_mask=torch.ones(6, 6, dtype=torch.bool).triu(1))
+    assert torch.allclose(out_ours, out_theirs, atol=1e-12)
+    for out in (out_ours, out_theirs):
+        out.square().sum().backward()
+    names = {name.replace("self_attn.in_proj_", "project."): p for name, p in theirs.named_parameters()}
+    for name, parameter in ours.named_parameters():
+        part, kind = name.split(".")
+        other = names[f"project.{kind}"] if part == "project" else names[nb.THEIR_NAMES[part] + kind]
+        assert torch.allclose(parameter.grad, other.grad, atol=1e-10)
+
+
+def test_gpt_sees_only_the_past(nb):
+    """A later token changes no earlier score, and an earlier one changes later scores."""
+    torch.manual_seed(0)
+    model = nb.SmallGPT(11, context=12, d=16, heads=2, num_blocks=2)
+    tokens = torch.randint(11, (3, 12))
+    later, earlier = tokens.clone(), tokens.clone()
+    later[:, 8] = (later[:, 8] + 1) % 11
+    earlier[:, 0] = (earlier[:, 0] + 1) % 11
+    with torch.no_grad():
+        scores = model(tokens)
+        assert torch.allclose(scores[:, :8], model(later)[:, :8])
+        assert not torch.allclose(scores[:, 11], model(earlier)[:, 11])
+
+
+def test_windows(nb):
+    """Targets are the inputs, one place on; all windows lie inside the text."""
+    inputs, targets = nb.windows(torch.arange(30), 200, 8, torch.Generator().manual_seed(0))
+    assert torch.equal(inputs + 1, targets)
+    assert inputs.min() == 0
+    assert targets.max() == 29
+
+
+def test_gpt_learns(nb):
+    """A text that repeats itself is learned by heart in a short training."""
+    torch.manual_seed(0)
+    data = torch.tensor([0, 1, 2, 3, 4] * 60)
+    model = nb.SmallGPT(5, context=10, d=16, heads=2, num_blocks=1)
+    before = nb.validation_loss(model, data)
+    nb.train_gpt(model, data, 0, 60, batch_size=8)
+    assert nb.validation_loss(model, data) < 0.3 * before
+
+
+def test_stand_in_for_the_text(nb, tmp_path, monkeypatch):
+    """Without data and network the text is the documentation of Python."""
+    monkeypatch.setattr(nb.pooch, "retrieve", lambda *a, **k: (_ for _ in ()).throw(OSError("no network")))
+    text, source = nb.read_plays(tmp_path)
+    assert "Python" in source
+    assert len(text) > 100_000
+
+
+def test_exact_search(nb):
+    """The exact search agrees with trying all outputs up to a length that is long enough."""
+    for seed in range(4):
+        log_p = nb.with_end(nb.random_model(2, seed), seed)
+        assert np.allclose(np.exp(log_p).sum(-1), 1)
+        scores = {}
+        for length in range(7):
+            for tokens in itertools.product(range(2), repeat=length):
+                padded = (2, 2, *tokens, 2)
+                scores[(*tokens, 2)] = sum(log_p[padded[i : i + 3]] for i in range(length + 1))
+        best = nb.most_probable(log_p)
+        assert len(best) <= 7
+        assert best == max(scores, key=scores.get)
+        assert nb.beam_to_the_end(log_p, 200, max_length=60) == best
+
+
+def test_byte_pairs(nb):
+    """The merges of the example by hand; encoding loses nothing; a pair is merged from left to right."""
+    merges = nb.learn_merges("low lower lowest", 2)
+    assert merges == [(b"l", b"o"), (b"lo", b"w")]
+    assert nb.encode_bytes("lower", merges) == [b"low", b"e", b"r"]
+    assert nb.joined((b"a", b"a", b"a"), (b"a", b"a")) == (b"aa", b"a")
+    for text in ("naïve 東京 ok?\n\n  two  blanks\t", "low_low  ", ""):
+        assert b"".join(nb.encode_bytes(text, merges)).decode() == text
+
+
+def said(capsys, check, function):
+    """Return what `check` prints about `function`: one line."""
+    capsys.readouterr()
+    check(function)
+    (line,) = capsys.readouterr().out.splitlines()
+    return line
+
+
+def softmax(scores, axis=-1):
+    """Return the softmax over an axis."""
+    e = np.exp(scores - scores.max(axis, keepdims=True))
+    return e / e.sum(axis, keepdims=True)
+
+
+def test_check_masked_weights(nb, capsys):
+    """The check knows the stub, typical mistakes and the right answer."""
+
+    def right(s):
+        return softmax(np.where(np.tril(np.ones(s.shape, bool)), s, -np.inf))
+
+    assert said(capsys, nb.check_masked_weights, right).startswith("right: ")
+    wrong = [
+        (lambda s: None, "nothing"),
+        (lambda s: s @ np.ones(2), "ValueError"),
+        (softmax, "no mask"),
+        (lambda s: np.tril(softmax(s)), "sum to 1"),
+        (lambda s: softmax(np.tril(s)), "not −∞"),
+        (lambda s: softmax(np.where(np.triu(np.ones(s.shape, bool)), s, -np.inf)), "the past"),
+        (lambda s: np.tril(np.exp(s)) / np.tril(np.exp(s)).sum(1, keepdims=True), "overflow"),
+    ]
+    for function, hint in wrong:
+        with np.errstate(all="ignore"):
+            line = said(capsys, nb.check_masked_weights, function)
+        assert line.startswith("not yet: ")
+        assert hint in line
+
+
+def test_check_top_k(nb, capsys):
+    """The check knows the stub, typical mistakes and the right answer."""
+
+    def right(s, k, t):
+        return softmax(np.where(s >= np.sort(s)[-k], s / t, -np.inf))
+
+    assert said(capsys, nb.check_top_k, right).startswith("right: ")
+    wrong = [
+        (lambda s, k, t: None, "nothing"),
+        (lambda s, k, t: softmax(s / t), "keep the k"),
+        (lambda s, k, t: np.where(s >= np.sort(s)[-k], softmax(s / t), 0), "sum to 1"),
+        (lambda s, k, t: right(s, k, 1.0), "temperature does nothing"),
+        (lambda s, k, t: right(s, k, 1 / t), "do not multiply"),
+        (lambda s, k, t: right(-s, k, -t), "smallest"),
+    ]
+    for function, hint in wrong:
+        line = said(capsys, nb.check_top_k, function)
+        assert line.startswith("not yet: ")
+        assert hint in line
+
+
+def test_the_reverser_knows_its_positions_only(nb):
+    """Exercise 5: with the code of positions 100 to 107 a trained model does not reverse."""
+    model, history = nb.train_reverser(0)
+    assert history[-1][1] > 0.95
+    model.code = torch.tensor(nb.position_code(108, 32)[100:], dtype=torch.float32)
+    assert nb.test_reverser(model)[0] < 0.5

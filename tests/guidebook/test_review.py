@@ -1,7 +1,9 @@
 """The review page: its progress file, the order of what is due, the marking, and its buttons."""
 
 import json
-from datetime import UTC, datetime, timedelta
+import sqlite3
+import zipfile
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from fsrs import Rating
@@ -33,6 +35,7 @@ NUMBER = {
         {"type": "default", "feedback": "Compute z first."},
     ],
 }  # fmt: skip
+RECALL = {"id": "L3-T-epoch", "question": "Epoch", "type": "recall", "answers": [], "back": "One pass."}
 QUESTIONS = {question["id"]: question for question in (CHOICE, MANY, NUMBER)}
 
 
@@ -60,14 +63,14 @@ def test_first_day_works_without_a_file(review, path):
     """Without a file there are no answers, all questions are new, and nothing is written by looking."""
     answers, message = review.load_answers(path)
     assert answers == [] and "first day" in message
-    assert review.due_now(answers, QUESTIONS, NOW) == list(QUESTIONS)
+    assert review.due_now(answers, QUESTIONS, NOW) == list(QUESTIONS)[: review.NEW_PER_DAY]
     assert not path.parent.exists()
 
 
 def test_answers_are_recorded_and_read_again(review, path):
     """What is recorded comes back in order, and each record adds to what the file has."""
-    review.record_answer(path, "L1-Q1", Rating.Good, NOW)
-    answers, _ = review.record_answer(path, "L1-Q2", Rating.Again, NOW + timedelta(minutes=1))
+    review.record_answers(path, [entry("L1-Q1", 1)])
+    answers = review.record_answers(path, [entry("L1-Q2", 0, Rating.Again)])
     assert review.load_answers(path)[0] == answers
     assert [(name, rating) for name, _, rating in answers] == [("L1-Q1", 3), ("L1-Q2", 1)]
 
@@ -86,7 +89,7 @@ def test_a_damaged_file_is_put_aside_and_kept(review, path, content):
         answers, message = review.load_answers(path)
         assert answers == [] and f"progress.json.damaged-{number}" in message
         assert (path.parent / f"progress.json.damaged-{number}").read_bytes() == content
-    review.record_answer(path, "L1-Q1", Rating.Good, NOW)
+    review.record_answers(path, [entry("L1-Q1", 0)])
     assert len(review.load_answers(path)[0]) == 1
 
 
@@ -96,17 +99,17 @@ def test_a_file_that_cannot_be_put_aside_is_not_overwritten(review, path, monkey
     path.write_bytes(b"damaged")
     monkeypatch.setattr(type(path), "rename", lambda *_: (_ for _ in ()).throw(PermissionError("read-only")))
     with pytest.raises(PermissionError):
-        review.record_answer(path, "L1-Q1", Rating.Good, NOW)
+        review.record_answers(path, [entry("L1-Q1", 0)])
     assert path.read_bytes() == b"damaged"
 
 
 def test_an_interrupted_write_leaves_the_old_file(review, path, monkeypatch):
     """A crash before the last step keeps the old answers, and the error reaches the reader."""
-    review.record_answer(path, "L1-Q1", Rating.Good, NOW)
+    review.record_answers(path, [entry("L1-Q1", 0)])
     before = path.read_bytes()
     monkeypatch.setattr(type(path), "replace", lambda *_: (_ for _ in ()).throw(OSError("no space left")))
     with pytest.raises(OSError, match="no space"):
-        review.record_answer(path, "L1-Q2", Rating.Good, NOW)
+        review.record_answers(path, [entry("L1-Q2", 0)])
     assert path.read_bytes() == before
 
 
@@ -121,20 +124,36 @@ def test_due_order_is_weakest_first_then_new(review):
     assert review.due_now(just_now, QUESTIONS, NOW) == ["L1-Q1", "L2-C1"]
 
 
-def test_a_wrong_answer_comes_back_soon(review):
-    """Again brings a question back within minutes, Good after days."""
-    wrong, right = [entry("L1-Q1", 0, Rating.Again)], [entry("L1-Q1", 0, Rating.Easy)]
-    soon = NOW + timedelta(minutes=2)
-    assert "L1-Q1" in review.due_now(wrong, QUESTIONS, soon)
-    assert "L1-Q1" not in review.due_now(right, QUESTIONS, soon)
+def test_a_wrong_answer_comes_back_in_this_sitting(review):
+    """A failed card waits minutes, so it comes last today, and not "tomorrow"; a known one waits days."""
+    wrong = [entry("L1-Q1", 0, Rating.Again)]
+    assert review.due_now(wrong, QUESTIONS, NOW) == ["L1-Q2", "L1-Q1"]
+    assert "L1-Q1" not in review.due_now([entry("L1-Q1", 0)], QUESTIONS, NOW)
+    relearn = [entry("L1-Q1", 30), entry("L1-Q1", 0, Rating.Again)]
+    assert review.due_now(relearn, {"L1-Q1": CHOICE}, NOW) == ["L1-Q1"]
 
 
-def test_new_questions_are_rationed(review):
-    """Only a few questions a day are new, and those already begun today count."""
+def test_the_day_is_the_readers(review):
+    """A card is due from four in the morning of its day on, in the reader's time zone, whatever the hour."""
+    zone = timezone(timedelta(hours=9))
+    evening = datetime(2026, 3, 1, 23, tzinfo=zone)  # 14 hours UTC
+    answers = [["L1-Q1", evening.isoformat(), 3]]
+    (card,) = review.replay(answers, QUESTIONS)[0].values()
+    morning = card.due.astimezone(zone).replace(hour=4, minute=1)
+    assert morning < card.due
+    assert review.is_due(card, morning) and not review.is_due(card, morning - timedelta(minutes=2))
+
+
+def test_a_day_asks_for_few_cards(review):
+    """At most PER_DAY cards, NEW_PER_DAY new ones; those begun today count, and the reader may ask for more."""
     names = {f"L1-Q{number}": CHOICE for number in range(1, 40)}
     assert len(review.due_now([], names, NOW)) == review.NEW_PER_DAY
-    today = [entry(f"L1-Q{number}", 0, Rating.Easy) for number in range(1, 5)]
-    assert len(review.due_now(today, names, NOW)) == review.NEW_PER_DAY - 4
+    assert len(review.due_now([], names, NOW, extra=5)) == review.NEW_PER_DAY + 5
+    today = [entry("L1-Q1", 0, Rating.Easy)]
+    assert len(review.due_now(today, names, NOW)) == review.NEW_PER_DAY - 1
+    pile = [entry(name, 60) for name in list(names)[:20]]
+    assert len(review.due_now(pile, names, NOW)) == review.PER_DAY
+    assert not set(review.due_now(pile, names, NOW)) - set(list(names)[:20])
 
 
 def test_unknown_questions_do_not_disturb(review):
@@ -178,7 +197,9 @@ def test_levels_outside_zero_and_one_are_refused(review):
         (NUMBER, "0.52497", (True, "Yes.")),
         (NUMBER, "21/40", (True, "Yes.")),
         (NUMBER, "0.1", (False, "That is z.")),
-        (NUMBER, "-3", (False, "Compute z first.")),
+        (NUMBER, "0,525", (True, "Yes.")),
+        (NUMBER, "0.5256", (False, "Compute z first.")),
+        (NUMBER, "−3", (False, "Compute z first.")),
     ],
 )
 def test_marking(review, question, given, expected):
@@ -186,10 +207,14 @@ def test_marking(review, question, given, expected):
     assert review.mark(question, given) == expected
 
 
-@pytest.mark.parametrize("text", ["", "abc", "1/0", "1,5"])
-def test_text_that_is_no_number_is_refused(review, text):
-    """A text that is no number leads to an error that shows how to write one."""
-    with pytest.raises(ValueError, match=r"0\.525 or 1/3"):
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("", "Type a number"), (" ", "Type a number"), ("abc", "like −0.525"), ("1/0", "like −0.525"),
+     ("inf", "like"), ("nan", "like"), ("1_000", "like"), ("21,632", "write 21632 or 21.632")],
+)  # fmt: skip
+def test_text_that_is_no_number_is_refused(review, text, message):
+    """A text that is no number is not 0 and not wrong: an error says how to write one."""
+    with pytest.raises(ValueError, match=message):
         review.mark(NUMBER, text)
 
 
@@ -198,13 +223,21 @@ def test_text_that_is_no_number_is_refused(review, text):
 
 @pytest.fixture
 def panel(review, path):
-    """Return a panel on three questions, an absent file and a clock that stands still."""
-    return review.ReviewPanel(review.Sitting(QUESTIONS, path, lambda: NOW))
+    """Return a panel on three questions and a recall card, an absent file and a clock that stands still."""
+    cards = {**QUESTIONS, "L3-T-epoch": RECALL}
+    return review.ReviewPanel(review.Sitting(cards, path, lambda: NOW))
 
 
 def visible_rates(panel):
     """Return the labels of the rating buttons that the panel shows."""
-    return [button.description for button in panel.rates.children if button.layout.display is None]
+    return [button.description[2:] for button in panel.rates.children if button.layout.display is None]
+
+
+def begin(panel, *lectures):
+    """Choose the `lectures` and start."""
+    for number in lectures:
+        panel.lectures.children[number - 1].value = True
+    panel.start.click()
 
 
 def choose(panel, text):
@@ -214,41 +247,100 @@ def choose(panel, text):
     panel.options.children[position].value = True
 
 
+def rates_in(path):
+    """Return the ratings in the progress file."""
+    return [rating for _, _, rating in json.loads(path.read_text())["answers"]]
+
+
 def test_panel_touches_no_file_before_start(panel, path):
     """Showing the panel reads and writes nothing; Start reads, the first rating writes."""
     assert not path.parent.exists()
-    panel.start.click()
+    begin(panel)
     assert "L1-Q1" in panel.text.value and not path.exists()
 
 
-def test_panel_from_question_to_rating(panel, path):
-    """A wrong answer offers Again alone, a right one the rest; the file has both, and then nothing is due."""
+def test_only_chosen_lectures_are_asked(panel, path):
+    """Without a choice on the first day it is lecture 1; later the lectures that were begun."""
+    begin(panel, 2)
+    assert panel.sitting.due == ["L2-C1"]
     panel.start.click()
+    panel.lectures.children[1].value = False
+    panel.start.click()
+    assert panel.sitting.lectures == {1}
+
+
+def test_panel_from_question_to_summary(panel, path):
+    """A wrong answer shows the right one and offers Again alone; the card comes back before the end."""
+    begin(panel, 1)
     choose(panel, "wrong")
     panel.check.click()
     assert "That is the other one." in panel.note.value and visible_rates(panel) == ["Again"]
+    assert "Right is: <b>right</b> (Yes.)" in panel.note.value
     panel.rates.children[0].click()
     for option in ("a", "b"):
         choose(panel, option)
     panel.check.click()
     assert visible_rates(panel) == ["Hard", "Good", "Easy"]
     panel.rates.children[3].click()
-    panel.number.value = "0.525"
+    assert panel.sitting.name == "L1-Q1"
+    choose(panel, "right")
     panel.check.click()
     panel.rates.children[2].click()
-    assert "Nothing is due" in panel.text.value
-    assert [rating for _, _, rating in json.loads(path.read_text())["answers"]] == [1, 4, 3]
+    assert "3 answers, 2 of them right" in panel.text.value and "next card is due on" in panel.text.value
+    assert rates_in(path) == [1, 4, 3]
+
+
+def test_recall_cards_are_graded_by_the_reader(panel):
+    """A term is shown, then its definition, then all four ratings."""
+    begin(panel, 3)
+    assert "Epoch" in panel.text.value and "One pass." not in panel.note.value
+    panel.press("Enter")
+    assert "One pass." in panel.note.value
+    assert visible_rates(panel) == ["Again", "Hard", "Good", "Easy"]
+    panel.press("3")
+    assert [rating for _, _, rating in panel.sitting.given] == [3]
+
+
+def test_everything_works_by_keyboard(panel, path):
+    """Digits choose and rate, Enter goes on, u takes back."""
+    begin(panel, 1)
+    right = panel.sitting.order.index(0) + 1
+    panel.press(str(right))
+    panel.press("Enter")
+    panel.press("Enter")
+    assert rates_in(path) == [3] and panel.sitting.name == "L1-Q2"
+    panel.press("u")
+    assert rates_in(path) == [] and panel.sitting.name == "L1-Q1"
+    panel.press("u")
+    assert "nothing to undo" in panel.note.value
+
+
+def test_an_answer_that_cannot_be_saved_is_not_lost(panel, path, monkeypatch):
+    """The panel says that saving failed, goes on, and writes all answers as soon as it can."""
+    begin(panel, 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(path), "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
+        panel.number.value = "0.525"
+        panel.check.click()
+        panel.rates.children[2].click()
+    assert "Not saved: No space left. 1 answers are kept" in panel.note.value
+    assert not path.exists() and "1 answers, 1 of them right" in panel.text.value
+    panel.start.click()
+    begin(panel, 3)
+    panel.check.click()
+    panel.rates.children[2].click()
+    assert rates_in(path) == [3, 3]
 
 
 def test_panel_asks_for_a_usable_answer(panel):
-    """Check without a choice, or with two of one, or with a text for a number, explains what is wanted."""
-    panel.start.click()
+    """Check without a choice, or with two of one, explains what is wanted."""
+    begin(panel, 1)
     panel.check.click()
-    assert "mark one right answer first" in panel.note.value
+    assert "Mark one right answer first" in panel.note.value
     choose(panel, "right")
     choose(panel, "odd")
     panel.check.click()
-    assert "mark one right answer first" in panel.note.value
+    assert "Mark one right answer first" in panel.note.value
 
 
 def test_panel_shows_tables_and_damage(panel, path):
@@ -257,3 +349,16 @@ def test_panel_shows_tables_and_damage(panel, path):
     path.write_text("damaged")
     panel.tables.click()
     assert "progress.json.damaged-1" in panel.note.value and "<table" in panel.note.value
+
+
+def test_export_to_anki_and_as_a_table(review, panel, path):
+    """The package has a note for each card, with formulas as Anki writes them; so has the table."""
+    panel.export.click()
+    assert "4 cards are in" in panel.note.value
+    with zipfile.ZipFile(path.parent / "review.apkg") as package:
+        package.extract("collection.anki2", path.parent)
+    with sqlite3.connect(path.parent / "collection.anki2") as collection:
+        assert collection.execute("select count(*) from notes").fetchone() == (4,)
+        assert collection.execute("select count(*) from cards").fetchone() == (4,)
+    assert "One pass." in (path.parent / "review.csv").read_text(encoding="utf-8")
+    assert review.with_brackets("$a$ and $$b$$") == r"\(a\) and \[b\]"

@@ -25,12 +25,11 @@ from IPython.display import display
 nb = load_definitions("09", root=".")
 grammar = nb.split_corpus(nb.draw_corpus(500, 0), "grammar", 1, 0)
 nb.keras.utils.set_random_seed(0)
-speakers = {{}}
+lms = {{}}
 for name, reverse in (("forward", False), ("reverse", True)):
-    model = nb.LanguageModel(len(grammar.vocabulary), 8, reverse=reverse)
-    model.build()
-    speakers[name] = (model, grammar.vocabulary)
-playground = nb.Playground(speakers, "i love")
+    model = nb.fast_model(len(grammar.words), nb.Plan(units=8), 1, reverse)
+    lms[name] = nb.LanguageModel(model, grammar.vectorize, reverse)
+playground = nb.Playground(lms, "i love")
 display(playground.widget)
 """
 

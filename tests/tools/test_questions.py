@@ -115,7 +115,7 @@ def test_a_right_bank_comes_back(tmp_path):
             r"L1-C1, answers: numeric with 0 answers that are correct",
         ),
         (lambda b, q: q[2].pop("computed"), r"L1-C1: 'computed' is a required"),
-        (lambda b, q: q[2].update(precision=0), r"L1-C1, precision: 0 is less than"),
+        (lambda b, q: q[2].update(precision=1), r"L1-C1, precision: 1 is less than"),
         (lambda b, q: q[2]["answers"].pop(), r"L1-C1, answers: 0 of the type 'default"),
         (lambda b, q: q[2]["answers"][0].update(type="many"), r"L1-C1, answers\[0\]\.type: 'many' is not one of"),
         (lambda b, q: q[2]["answers"][1].update(range=[1]), r"L1-C1, answers\[1\]\.range: \[1\] is too short"),
@@ -179,7 +179,8 @@ def test_quiz_cell_needs_no_other_cell(monkeypatch):
     options = {"border_radius": 6, "question_alignment": "left", "max_width": 760}
     assert call == ((without_ids(BANK),), options)
     (packed,) = re.findall(r'QUIZ = "(.*)"', source)
-    assert questions.unpack(packed) == without_ids(BANK)
+    script = (questions.BANK / "quiz.js").read_text(encoding="utf-8")
+    assert questions.unpack(packed) == [without_ids(BANK), script]
     for word in ("One?", "Mixed up", "Count again"):
         assert word not in source
 

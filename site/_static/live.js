@@ -285,8 +285,15 @@ function liveDigits(parent) {
   clear.onclick = () => { pen.clearRect(0, 0, 140, 140); update(); };
 }
 
+/* Give the answer fields of quizzes a name for screen readers; quizzes build themselves while the page loads. */
+const nameFields = () => document.querySelectorAll(".Input-text:not([aria-label])").forEach((field) => {
+  field.setAttribute("aria-label", "your answer, a number");
+});
+new MutationObserver(nameFields).observe(document.documentElement, { childList: true, subtree: true });
+
 const LIVE = { descent: liveDescent, xor: liveXor, digits: liveDigits };
 const begin = () => {
+  nameFields();
   document.querySelectorAll(".live").forEach((place) => LIVE[place.dataset.live](place));
   for (const box of document.querySelectorAll("div.math, article table, article pre")) {
     if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;  // the keyboard can scroll it, too

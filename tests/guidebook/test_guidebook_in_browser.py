@@ -276,3 +276,24 @@ def test_page_of_make_run_has_a_working_quiz_and_no_widget(chromium, tmp_path):
     assert page.locator("math").count() > 5
     assert page.get_by_alt_text("No description").count() == 0
     assert asked == []
+
+
+def test_nothing_is_cut_off_in_print(chromium, file):
+    """At the width of a printed page (A4 with its margins) no formula, figure or table leaves the column."""
+    page, _ = browser.open_offline(chromium, file, 658, 950)  # 174 mm at 96 pixels per inch
+    page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    script = """() => [...document.querySelectorAll("main img, main math, main table, main pre")]
+        .filter(part => part.getBoundingClientRect().width > 0)
+        .filter(part => part.getBoundingClientRect().right > document.documentElement.clientWidth + 1)
+        .map(part => part.closest("article").id + ": " + part.outerHTML.slice(0, 120))"""
+    assert page.evaluate(script) == []
+
+
+def test_the_document_can_be_printed(file):
+    """Chromium prints a PDF with many pages."""
+    pdf = book.print_as_pdf(file)
+    if pdf is None:
+        pytest.skip("no Chromium or Chrome of the system")
+    content = pdf.read_bytes()
+    assert content.startswith(b"%PDF") and content.count(b"/Type /Page\n") + content.count(b"/Type /Page ") > 100

@@ -40,8 +40,8 @@ def loader_of(n=10, batch_size=10):
 def test_predict_is_in_blocks_and_keeps_the_mode(nb):
     """Blocks do not change the scores, dropout is off, and the model stays in the mode it was in."""
     model, (X, _) = nb.make_cnn(dropout=0.5), random_images(7)
-    whole = nb.predict_classes(model, X)
-    assert torch.allclose(nb.predict_classes(model, X, block=3), whole, atol=1e-6)
+    whole = nb.classify(model, X)
+    assert torch.allclose(nb.classify(model, X, block=3), whole, atol=1e-6)
     assert model.training
     assert not whole.requires_grad
 
@@ -118,7 +118,7 @@ def test_train_fast_learns_by_heart(nb, constant):
     model = nb.make_fast_cnn(channels=(8, 8, 16))
     recipe = nb.RECIPE | {"num_epochs": 40, "batch_size": 16, "lr": 0.1, "label_smoothing": 0.0}
     nb.train_fast(model, X, y, recipe | {"constant": constant})
-    assert nb.accuracy_of_classes(nb.predict_classes(model, X), y) > 0.95
+    assert nb.hit_rate(nb.classify(model, X), y) > 0.95
 
 
 def test_the_schedule_rises_and_falls_to_zero(nb):

@@ -42,9 +42,9 @@ def test_distance(lecture):
         (lambda m: m.threshold_unit((1, 1, 1), (1, 1), 0), "one entry per weight"),
         (lambda m: m.truth_rows(0), "1 to 12"),
         (lambda m: m.distance_from_plane((0, 0), (0, 0), 1), "positive length"),
-        (lambda m: m.build_network([0, 1, 1]), "2, 4, 8"),
-        (lambda m: m.build_network([0, 2]), "each 0 or 1"),
-        (lambda m: m.build_network([1]), "2, 4, 8"),
+        (lambda m: m.lookup_network([0, 1, 1]), "2, 4, 8"),
+        (lambda m: m.lookup_network([0, 2]), "each 0 or 1"),
+        (lambda m: m.lookup_network([1]), "2, 4, 8"),
         (lambda m: m.builder_view(16), "0 to 15"),
     ],
 )
@@ -149,8 +149,8 @@ def test_certificate_of_impossibility(lecture):
         ("check_majority", lambda m: lambda: ((2, 2, 2), -3), "right"),
         ("check_cheap_network", lambda m: lambda *arguments: None, "not yet: .*nothing"),
         ("check_cheap_network", lambda m: lambda *arguments: 1 / 0, "not yet: it raises"),
-        ("check_cheap_network", lambda m: m.build_network, "not yet: 5 hidden units"),
-        ("check_cheap_network", lambda m: lambda table: m.build_network(1 - np.array(table)), "not yet: "),
+        ("check_cheap_network", lambda m: m.lookup_network, "not yet: 5 hidden units"),
+        ("check_cheap_network", lambda m: lambda table: m.lookup_network(1 - np.array(table)), "not yet: "),
         ("check_cheap_network", lambda m: lambda table: cheap(m, np.array(table)), "right"),
     ],
 )
@@ -165,6 +165,6 @@ def test_your_turn(lecture, capsys, check, answer, said):
 def cheap(m, table):
     """Return the cheaper of two networks, the solution of the second Your turn."""
     if table.sum() <= len(table) / 2:
-        return m.build_network(table)
-    W, b, v, c = m.build_network(1 - table)
+        return m.lookup_network(table)
+    W, b, v, c = m.lookup_network(1 - table)
     return W, b, -v, -c

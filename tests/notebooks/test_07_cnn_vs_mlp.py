@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from exercises import assert_never_raises, assert_verdict
 
 from tools.definitions import load_definitions
 
@@ -299,22 +300,11 @@ def test_checks_know_right_from_wrong(nb, name, capsys):
     check(getattr(nb, name))  # the solution stands after the stub, so it is the one defined
     assert capsys.readouterr().out.startswith("right:")
     for answer, verdict, hint in ANSWERS[name]:
-        check(answer)
-        out = capsys.readouterr().out
-        assert out.startswith(f"{verdict}:") and out.count("\n") == 1, out
-        assert hint in out, out
+        assert_verdict(check, answer, verdict, hint, capsys)
 
 
 @pytest.mark.parametrize("name", ANSWERS)
 def test_checks_never_raise(nb, name, capsys):
     """A stub, an error and nonsense are answered in one line, too."""
-
-    def broken(*arguments):
-        raise KeyError("a\nb")
-
-    nonsense = [np.nan, {}, object(), [[1], [2, 3]], np.inf, "x", [], True]
-    answers = [lambda *a: None, lambda *a: ..., broken, 3, lambda: 1, *(lambda *a, v=v: v for v in nonsense)]
-    for answer in answers:
-        getattr(nb, f"check_{name}")(answer)
-        out = capsys.readouterr().out
-        assert out.startswith("not yet:") and out.count("\n") == 1, out
+    values = [np.nan, {}, object(), [[1], [2, 3]], np.inf, True]
+    assert_never_raises(getattr(nb, f"check_{name}"), capsys, values)

@@ -175,7 +175,7 @@ def test_a_lesson_has_small_cells_and_prose(path):
 
 @pytest.mark.parametrize("path", EXPERIMENTS + LECTURES, ids=lambda p: p.stem)
 def test_a_lesson_lets_the_reader_write_code(path):
-    """At least four exercises, in a lecture two; each stub's check says `not yet`, and the folded solution after it says `right`."""
+    """At least four exercises, in a lecture two; each stub gets `not yet`, and the folded solution after it `right`."""
     cells = nbformat.read(path, as_version=4).cells
     exercises = [i for i, cell in enumerate(cells) if "exercise" in cell.metadata.get("tags", [])]
     assert len(exercises) >= (4 if path in EXPERIMENTS else 2)

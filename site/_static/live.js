@@ -292,11 +292,24 @@ const nameFields = () => document.querySelectorAll(".Input-text:not([aria-label]
 new MutationObserver(nameFields).observe(document.documentElement, { childList: true, subtree: true });
 
 const LIVE = { descent: liveDescent, xor: liveXor, digits: liveDigits };
+/* Let formulas that are wider than their line scroll by themselves, and let the keyboard reach what scrolls. */
+const fitBoxes = () => {
+  for (const math of document.querySelectorAll("article :is(p, li, h2, h3, td) > math")) {
+    if (math.getBoundingClientRect().width > math.parentElement.clientWidth) {
+      const box = Object.assign(document.createElement("span"), { className: "wide-math" });
+      math.replaceWith(box);
+      box.append(math);
+    }
+  }
+  for (const box of document.querySelectorAll("div.math, .wide-math, article table, article pre")) {
+    if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+  }
+};
+
 const begin = () => {
   nameFields();
   document.querySelectorAll(".live").forEach((place) => LIVE[place.dataset.live](place));
-  for (const box of document.querySelectorAll("div.math, article table, article pre")) {
-    if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;  // the keyboard can scroll it, too
-  }
+  fitBoxes();
+  addEventListener("resize", fitBoxes);
 };
 document.readyState === "loading" ? document.addEventListener("DOMContentLoaded", begin) : begin();

@@ -10,9 +10,6 @@ first epoch; the time to start is that first epoch minus an epoch, with building
 the notebook's way. Written to logs/benchmarks/keras_cnn_training.json.
 """
 
-import json
-import os
-import platform
 import tempfile
 import time
 
@@ -21,7 +18,8 @@ import torch
 import torch._dynamo  # before TensorFlow
 from torch import nn
 
-from tools.course import ROOT, write_atomically
+from tools.benchmarks import keep
+from tools.course import ROOT
 from tools.definitions import load_definitions
 
 NUM_IMAGES, NUM_EPOCHS, NUM_ROUNDS, BATCH = 6_400, 3, 2, 128
@@ -31,7 +29,7 @@ OURS = "Keras, 10 batches per call (the notebook's way)"
 def keras_epochs(nb, X, y, steps=10, jit=False):
     """Return the seconds of each epoch of a Keras `fit`, building and compiling in the first."""
     ends = [time.perf_counter()]
-    model = nb.build_cnn(nb.BASELINE | {"channels": 16, "width": 128, "dropout": 0.4})
+    model = nb.build_network(nb.BASELINE | {"channels": 16, "width": 128, "dropout": 0.4})
     model.compile(
         nb.keras.optimizers.Adam(3e-3),
         nb.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -103,18 +101,12 @@ def main():
     mnist = nb.load_mnist(ROOT / "data" / "MNIST" / "raw")
     X, y = nb.gray_images(mnist.X_train[:NUM_IMAGES]), mnist.y_train[:NUM_IMAGES]
     ways = measure(nb, X, y)
-    record = {
-        "benchmark": "keras_cnn_training", "ways": ways, "images": len(X), "rounds": NUM_ROUNDS,
-        "machine": platform.machine(), "cores": os.cpu_count(), "threads": os.environ.get("OMP_NUM_THREADS", "all"),
-        "torch": torch.__version__, "keras": nb.keras.__version__, "tensorflow": nb.tf.__version__,
-        "python": platform.python_version(),
-    }  # fmt: skip
-    path = ROOT / "logs" / "benchmarks" / "keras_cnn_training.json"
-    write_atomically(path, json.dumps(record, indent=1) + "\n")
+    ratio = round(ways[OURS]["epoch"] / ways["PyTorch"]["epoch"], 2)
+    path = keep("keras_cnn_training", {"ratio": ratio, "ways": ways, "images": len(X), "rounds": NUM_ROUNDS})
     print(f"\n{'way':50} s/epoch  s to start  ratio")
     for name, row in ways.items():
         print(f"{name:50} {row['epoch']:7.2f} {row['start']:11.2f} {row['ratio']:6.2f}")
-    print(f"\nratios above 1 are slower than the notebook's way    ({path.relative_to(ROOT)})")
+    print(f"\nratios above 1 are slower than the notebook's way    ({path})")
 
 
 if __name__ == "__main__":

@@ -11,11 +11,7 @@ measured on streams; `tf.nn.sampled_softmax_loss` draws words by an operation th
 with the full softmax. The ratio goes to logs/benchmarks/lstm_tokens_per_second.json.
 """
 
-import json
-import os
-import platform
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,6 +19,7 @@ import torch._dynamo  # before TensorFlow
 import torch.nn.functional as F
 from torch import nn
 
+from tools.benchmarks import keep
 from tools.course import ROOT
 from tools.definitions import load_definitions
 
@@ -207,21 +204,18 @@ def main():
     ours = speeds["Keras, one width, sampled (the notebook)"]
     theirs = max(speed for name, speed in speeds.items() if name.startswith("PyTorch, streams"))
     alike = speeds["PyTorch, one width, sampled"]
-    record = {
-        "benchmark": "lstm_tokens_per_second",
-        "ratio": round(ours / theirs, 2),
-        "ratio_same_batches": round(ours / alike, 2),
-        "ratio_to_padded": round(ours / speeds["Keras, padded with a mask, full softmax"], 2),
+    numbers = {
+        "ratio": round(ours / speeds["Keras, padded with a mask, full softmax"], 2),
+        "ratio_to_torch_on_streams": round(ours / theirs, 2),
+        "ratio_to_torch_on_the_same_batches": round(ours / alike, 2),
         "tokens_per_second": {name: round(speed) for name, speed in speeds.items()},
-        "units": UNITS, "words": len(corpus.words), "data": corpus.source,
-        "machine": platform.machine(), "cores": os.cpu_count(), "torch": torch.__version__,
-        "tensorflow": nb.tf.__version__, "keras": nb.keras.__version__, "python": platform.python_version(),
-    }  # fmt: skip
-    path = ROOT / "logs" / "benchmarks" / "lstm_tokens_per_second.json"
-    nb.save_file(path, lambda temporary: Path(temporary).write_text(json.dumps(record, indent=1) + "\n"))
-    print(
-        f"\nthe notebook over PyTorch on streams: {record['ratio']}, on the same batches:", record["ratio_same_batches"]
-    )
+        "units": UNITS,
+        "words": len(corpus.words),
+        "data": corpus.source,
+    }
+    path = keep("lstm_tokens_per_second", numbers)
+    print(f"\nthe notebook over padded sentences: {numbers['ratio']}; over PyTorch on the same batches", end=" ")
+    print(f"{ours / alike:.2f}, on streams {ours / theirs:.2f}    ({path})")
 
 
 if __name__ == "__main__":

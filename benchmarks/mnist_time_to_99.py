@@ -17,9 +17,6 @@ one after each epoch of the slow side, so that a slow moment of the machine meet
 the accuracies on it are reported.
 """
 
-import json
-import os
-import platform
 import sys
 import time
 
@@ -32,6 +29,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
+from tools.benchmarks import keep
 from tools.course import ROOT
 from tools.definitions import load_definitions
 
@@ -88,7 +86,7 @@ class SlowRun:
         self.scheduler.step()
         self.seconds += time.perf_counter() - start
         self.random_state, self.epochs = torch.get_rng_state(), self.epochs + 1
-        self.valid, self.test = (nb.accuracy(nb.predict(self.model, X), y) for X, y in (data["valid"], data["test"]))
+        self.valid, self.test = (nb.hit_rate(nb.classify(self.model, X), y) for X, y in (data["valid"], data["test"]))
         print(
             f"DataLoader, seed {self.seed}: epoch {self.epochs}, {self.seconds:.0f} s, "
             f"validation {self.valid:.2%}, test {self.test:.2%}",
@@ -129,7 +127,7 @@ def run_fast(nb, data, seed, recipe, bfloat16):
     torch.manual_seed(seed)
     model = nb.make_fast_cnn()
     seconds = nb.train_fast(model, *data["train"], recipe, bfloat16)
-    scores = [nb.accuracy(nb.predict(model, X, bfloat16=bfloat16), y) for X, y in (data["valid"], data["test"])]
+    scores = [nb.hit_rate(nb.classify(model, X, bfloat16=bfloat16), y) for X, y in (data["valid"], data["test"])]
     return {"seconds": seconds, "valid": scores[0], "test": scores[1]}
 
 
@@ -178,22 +176,19 @@ def main():
     print(f"The rule chooses {max(lengths)} epochs; notebook 06 plays safe with {nb.RECIPE['num_epochs']}.")
     slow, fast, history = race(nb, data, recipe, bfloat16)
     means = [np.mean([run["seconds"] for run in side]) for side in (slow, fast)]
-    record = {
-        "benchmark": "mnist_time_to_99", "ratio": round(means[0] / means[1], 1), "target": f"validation {TARGET}",
+    numbers = {
+        "ratio": round(means[0] / means[1], 1), "target": f"validation {TARGET}",
         "length_in_epochs": recipe["num_epochs"], "lengths": {str(k): round(v, 5) for k, v in lengths.items()},
         "slow_by_epoch": [[round(float(number), 5) for number in pair] for pair in history],
         "slow": summary(slow) | {"seeds": len(slow)}, "fast": summary(fast) | {"seeds": len(fast)},
         "bfloat16": bfloat16, "threads": torch.get_num_threads(),
-        "machine": platform.machine(), "cores": os.cpu_count(),
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(), "torch": torch.__version__,
-        "python": platform.python_version(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
     }  # fmt: skip
-    path = ROOT / "logs" / "benchmarks" / "mnist_time_to_99.json"
-    nb.save_file(path, lambda temporary: temporary.write_text(json.dumps(record, indent=1) + "\n"))
-    print(f"\nfast recipe: {means[1]:.2f} s, validation {record['fast']['valid_mean']:.2%}, test "
-          f"{record['fast']['test_mean']:.2%}, worst {record['fast']['test_min']:.2%} (n = {len(fast)})")  # fmt: skip
+    path = keep("mnist_time_to_99", numbers)
+    print(f"\nfast recipe: {means[1]:.2f} s, validation {numbers['fast']['valid_mean']:.2%}, test "
+          f"{numbers['fast']['test_mean']:.2%}, worst {numbers['fast']['test_min']:.2%} (n = {len(fast)})")  # fmt: skip
     print(f"DataLoader: {means[0]:.0f} s in {len(history)} epochs, validation {history[-1][0]:.2%} (n = {len(slow)})")
-    print(f"ratio: {record['ratio']}    ({path.relative_to(ROOT)})")
+    print(f"ratio: {numbers['ratio']}    ({path})")
     if not is_there(*history[-1]):
         print(f"The DataLoader side did not reach {TARGET:.0%} in {MAX_EPOCHS} epochs: the ratio is a lower bound.")
 

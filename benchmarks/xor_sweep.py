@@ -11,19 +11,16 @@ counted. At the end 100,000 networks run for 100 epochs, to see the memory that 
 to logs/benchmarks/xor_sweep.json.
 """
 
-import json
-import platform
 import resource
 import tempfile
 import time
-from pathlib import Path
 
 import cloudpickle
 import pandas as pd
 import torch
 from joblib import Parallel, cpu_count, delayed
 
-from tools.course import ROOT, write_atomically
+from tools.benchmarks import keep
 from tools.definitions import load_definitions
 
 NUM_NETWORKS, MANY_NETWORKS, CHUNK = 10_000, 100_000, 4_000
@@ -78,7 +75,7 @@ def main():
     cost = (before + after) / 2
     time_sweep(nb, experiments(nb, MANY_NETWORKS), cores, nb.Rules(max_epochs=100))
     memory = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    record = {
+    numbers = {
         "networks": NUM_NETWORKS,
         "ratio": round(epochs * cost / seconds),
         "loop_microseconds_per_network_epoch": {"before": round(1e6 * before, 1), "after": round(1e6 * after, 1)},
@@ -89,26 +86,12 @@ def main():
         "peak_memory_MB_with_100000_networks": round(memory / 1024),
         "processes": cores,
         "threads_per_process": 1,
-        "machine": platform.machine(),
-        "processor": processor(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
     }
-    path = ROOT / "logs" / "benchmarks" / "xor_sweep.json"
-    write_atomically(path, json.dumps(record, indent=1) + "\n")
+    path = keep("xor_sweep", numbers)
     print(f"loop      {1e6 * cost:8.1f} microseconds per network and epoch")
     print(f"batched   {1e6 * seconds / epochs:8.4f} microseconds, {cores} processes, {NUM_NETWORKS:,} networks")
-    print(f"batched / loop at {NUM_NETWORKS:,} networks: {record['ratio']:,} times the speed")
-    print(f"largest process with {MANY_NETWORKS:,} networks: {memory / 1024:.0f} MB")
-
-
-def processor():
-    """Return the processor's name, as far as the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor()
+    print(f"batched / loop at {NUM_NETWORKS:,} networks: {numbers['ratio']:,} times the speed")
+    print(f"largest process with {MANY_NETWORKS:,} networks: {memory / 1024:.0f} MB    ({path})")
 
 
 if __name__ == "__main__":

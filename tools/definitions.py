@@ -26,18 +26,26 @@ def definitions_of_source(sources, filename):
     return ast.Module(body, type_ignores=[])
 
 
-def load_definitions(prefix, root=None):
-    """Return a module with the imports, functions, classes and upper-case constants of a notebook.
+def definitions_of_notebook(prefix):
+    """Return (path, syntax tree of the definitions) of the notebook whose file name starts with `prefix`.
 
-    `prefix` is the start of its file name; LookupError unless it fits exactly one. The rest of the notebook is not
-    executed. `root` takes the place of the repository root, so that functions that write files write them there.
+    LookupError unless it fits exactly one.
     """
     found = find_notebooks([prefix])
     if len(found) != 1:
         raise LookupError(f"'{prefix}' fits {len(found)} notebooks: {[path.stem for path in found]}")
     (path,) = found
     cells = nbformat.read(path, as_version=4).cells
-    tree = definitions_of_source([c.source for c in cells if c.cell_type == "code"], path.name)
+    return path, definitions_of_source([c.source for c in cells if c.cell_type == "code"], path.name)
+
+
+def load_definitions(prefix, root=None):
+    """Return a module with the imports, functions, classes and upper-case constants of a notebook.
+
+    `prefix` is the start of its file name; LookupError unless it fits exactly one. The rest of the notebook is not
+    executed. `root` takes the place of the repository root, so that functions that write files write them there.
+    """
+    path, tree = definitions_of_notebook(prefix)
     module = types.ModuleType(f"notebook_{path.stem}")
     sys.modules[module.__name__] = module
     before = Path.cwd()

@@ -40,17 +40,22 @@ def processor():
     return platform.processor() or platform.machine()
 
 
+def versions():
+    """Return {package: version} of those of PACKAGES that are installed."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
 def record_of(nb, name, seconds, parameters):
     """Return the record of a run of the notebook `nb`, called `name`: claims, code hash, versions, seconds."""
     text = "".join(
         output.text for cell in nb.cells for output in cell.get("outputs", []) if output.output_type == "stream"
     )
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return {
         "notebook": name,
         "budget": parameters.get("BUDGET", "laptop"),
@@ -60,7 +65,7 @@ def record_of(nb, name, seconds, parameters):
         "seconds": round(seconds, 1),
         "processor": f"{processor()}, {os.cpu_count()} cores",
         "python": platform.python_version(),
-        "versions": versions,
+        "versions": versions(),
         "claims": claims_of(nb),
     }
 

@@ -5,6 +5,7 @@ import re
 
 import nbformat
 
+from tools import benchmarks
 from tools.course import ROOT
 
 
@@ -60,6 +61,8 @@ def table_of_results(folder):
 BENCHMARKS = {  # file: (fast way, slow way)
     "mnist_time_to_99": ("fast recipe of notebook 06, to 99 % on MNIST", "images one by one through a DataLoader"),
     "xor_sweep": ("10,000 XOR networks in batches, notebook 03", "a plain loop over networks"),
+    "lstm_tokens_per_second": ("LSTM training of notebook 09", "padded sentences, mask, full softmax"),
+    "keras_cnn_training": ("plain PyTorch loop, first network of notebook 08", "Keras `fit` of the notebook"),
 }
 
 
@@ -68,8 +71,10 @@ def table_of_speed(folder):
     lines = ["| Fast way | Compared with | Times as fast |", "|---|---|---|"]
     for name, (fast, slow) in BENCHMARKS.items():
         if (folder / f"{name}.json").exists():
-            ratio = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))["ratio"]
-            lines.append(f"| {fast} | {slow} | {ratio:,.0f} |")
+            record = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+            ratio = f"{record['ratio']:,.0f}" if record["ratio"] >= 20 else f"{record['ratio']:.1f}"
+            note = "" if benchmarks.is_current(record) else " (measured on older code)"
+            lines.append(f"| {fast} | {slow} | {ratio}{note} |")
     return "\n".join(lines)
 
 

@@ -59,7 +59,7 @@ def hash_of(name):
 
 def is_current(record):
     """Return whether `record` was measured with the code as it is now."""
-    return record.get("code_sha256") == hash_of(record["benchmark"])
+    return "code_sha256" in record and record["code_sha256"] == hash_of(record["benchmark"])
 
 
 def keep(name, numbers):

@@ -146,6 +146,7 @@ def shown(question, hidden=("computed",)):
 def quiz_cell(bank):
     """Return the source of a lecture's quiz cell; no word of a question is legible."""
     questions = [shown(item, ("id", "computed")) for item in bank["questions"]]
+    names = " ".join(item["id"] for item in bank["questions"])
     script = (BANK / "quiz.js").read_text(encoding="utf-8")
     return f"""# @title Quiz: check yourself
 import base64
@@ -155,9 +156,15 @@ import zlib
 from IPython.display import Javascript, display
 from jupyterquiz import display_quiz
 
-QUIZ = "{pack([questions, script])}"  # noqa: E501
-questions, script = json.loads(zlib.decompress(base64.b64decode(QUIZ)))
-display_quiz(questions, border_radius=6, question_alignment="left", max_width=760)
+QUIZ = "{pack([questions, names, script])}"  # noqa: E501
+questions, names, script = json.loads(zlib.decompress(base64.b64decode(QUIZ)))
+display_quiz(
+    questions,
+    border_radius=6,
+    question_alignment="left",
+    max_width=760,
+    colors={{"--items": names}},  # a CSS variable: tells the script what is asked
+)
 display(Javascript(script))  # how numbers are read, and the colors: tools/bank/quiz.js"""
 
 

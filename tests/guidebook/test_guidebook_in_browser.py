@@ -1,14 +1,17 @@
-"""The single document and a page of `make run` in a real browser, without a network."""
+"""The single document, a page of `make run`, and what quizzes hand to the review, in a real browser."""
 
+import json
 import re
 
 import browser
 import nbformat
 import pytest
+from IPython.display import HTML
 
 from tools import book
+from tools.course import ROOT
 from tools.page import as_html
-from tools.questions import FOLDER, LECTURES, read_banks
+from tools.questions import FOLDER, LECTURES, quiz_cell, read_banks
 
 BANKS = read_banks()
 missing = browser.find_browser() is None
@@ -276,6 +279,128 @@ def test_page_of_make_run_has_a_working_quiz_and_no_widget(chromium, tmp_path):
     assert page.locator("math").count() > 5
     assert page.get_by_alt_text("No description").count() == 0
     assert asked == []
+
+
+# ---- what quizzes hand to the review ----
+
+JUPYTER = '<script id="jupyter-config-data" type="application/json">{}</script>'  # on each page of a Jupyter server
+KEPT = """Object.entries(localStorage).map(([key, right]) => [...key.split(" "), right])
+    .filter(entry => entry[0] === "course-quiz").sort((a, b) => a[2] < b[2] ? -1 : 1)"""
+FORBID = (
+    """Object.defineProperty(window, "localStorage", { get() { throw new DOMException("no", "SecurityError"); } })"""
+)
+
+
+def open_quiz(chromium, path, head=""):
+    """Write a page with the quiz of lecture 1, as its cell is now, to `path`; open it and return it."""
+    shown = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("IPython.display.display", shown.append)
+        patch.setattr("jupyterquiz.dynamic.display.display", shown.append)
+        exec(quiz_cell(BANKS[1]), {})
+    kinds = ["text/html" if isinstance(one, HTML) else "application/javascript" for one in shown]
+    outputs = [nbformat.v4.new_output("display_data", {kind: one.data}) for kind, one in zip(kinds, shown)]
+    body = "".join(map(book.output_as_html, outputs))
+    path.write_text(f"<!DOCTYPE html><meta charset='utf-8'>{head}{body}", encoding="utf-8")
+    return browser.open_offline(chromium, path)[0]
+
+
+def item_of(page, name):
+    """Return the question `name` of lecture 1 on a `page` that shows its quiz."""
+    ids = [question["id"] for question in BANKS[1]["questions"]]
+    return page.locator(f'.Quiz[data-qnum="{ids.index(name)}"]')
+
+
+def choose(quiz, right, num=1):
+    """Click `num` options of `quiz` that are right, or that are not."""
+    for option in quiz.locator(f'.MCButton[data-correct="{str(right).lower()}"]').all()[:num]:
+        option.click()
+
+
+def test_the_first_answer_to_an_item_is_kept(chromium, tmp_path):
+    """Once for each quiz that is shown, with its time; several options make one answer, and no number makes none."""
+    page = open_quiz(chromium, tmp_path / "quiz.html", JUPYTER)
+    for right in (False, True):
+        choose(item_of(page, "L1-Q1"), right)
+    choose(item_of(page, "L1-Q2"), True)
+    for text in ("", "abc", "-0.4", "7"):
+        type_number(item_of(page, "L1-C1"), text)
+    choose(item_of(page, "L1-Q2b"), True, 1)
+    expected = [["L1-Q1", "false"], ["L1-Q2", "true"], ["L1-C1", "true"]]
+    kept = page.evaluate(KEPT)
+    assert [[name, right] for _, name, _, right in kept] == expected
+    now = page.evaluate("new Date().toISOString()")
+    assert all(len(time) == len(now) and now[:13] >= time[:13] for _, _, time, _ in kept)
+    choose(item_of(page, "L1-Q2b"), True, 9)
+    page.reload()
+    choose(item_of(page, "L1-Q2b"), True, 1)
+    choose(item_of(page, "L1-Q2b"), False, 1)
+    choose(item_of(page, "L1-Q2b"), True, 9)
+    expected += [["L1-Q2b", "true"], ["L1-Q2b", "false"]]
+    assert [[name, right] for _, name, _, right in page.evaluate(KEPT)] == expected
+    page.close()
+
+
+@pytest.mark.parametrize("head", ["", JUPYTER], ids=["outside", "forbidden"])
+def test_a_quiz_works_where_nothing_can_be_kept(chromium, tmp_path, head):
+    """Outside Jupyter nothing is kept; where storage is forbidden nothing breaks; the marks are the same."""
+    page, errors = open_quiz(chromium, tmp_path / "quiz.html", head), []
+    page.on("pageerror", lambda error: errors.append(error))
+    if head:
+        page.evaluate(FORBID)
+    click_wrong_and_right(page.locator("body"), BANKS[1])
+    type_wrong_and_right(page.locator("body"), BANKS[1])
+    assert errors == [] and (head or page.evaluate("localStorage.length") == 0)
+    page.close()
+
+
+REVIEW = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+from datetime import datetime
+from pathlib import Path
+from IPython.display import display
+from tools.definitions import load_definitions
+review = load_definitions("review", ".")
+path = Path("progress.json").absolute()
+sitting = review.Sitting(review.QUESTIONS, path, lambda: datetime.now().astimezone())
+display(review.ReviewPanel(sitting).box)
+"""
+
+
+@pytest.fixture
+def lab(tmp_path):
+    """Start JupyterLab with the quiz of lecture 1 and the panel of the review; return its address."""
+    with browser.running_lab(tmp_path, {"quiz.ipynb": quiz_cell(BANKS[1]), "review.ipynb": REVIEW}) as address:
+        yield address
+
+
+def test_answers_reach_the_review_in_jupyterlab(chromium, lab, tmp_path):
+    """Answered in a lecture's quiz, taken over when the panel opens and when it starts anew, and forgotten here."""
+    context = chromium.new_context(viewport={"width": 1300, "height": 1000})
+    lecture, review = context.new_page(), context.new_page()
+    browser.run_all_cells(lecture, lab, "quiz.ipynb")
+    item_of(lecture, "L1-Q1").wait_for(timeout=60_000)
+    choose(item_of(lecture, "L1-Q1"), False)
+    type_number(item_of(lecture, "L1-C1"), "-0.4")
+    assert [entry[1::2] for entry in lecture.evaluate(KEPT)] == [["L1-Q1", "false"], ["L1-C1", "true"]]
+    browser.run_all_cells(review, lab, "review.ipynb")
+    panel = review.locator(".course-review")
+    panel.get_by_text("Taken over from quizzes in lectures: 2.").wait_for(timeout=60_000)
+
+    def answers():
+        return [[name, *rest] for name, _, *rest in json.loads((tmp_path / "progress.json").read_text())["answers"]]
+
+    assert answers() == [["L1-Q1", 1, "quiz"], ["L1-C1", 3, "quiz"]]
+    browser.wait_until(lambda: lecture.evaluate(KEPT) == [], 20, "the browser to forget")
+    start = panel.get_by_role("button", name="Start", exact=True)
+    start.click()
+    panel.get_by_text("Answers so far: 2.").wait_for(timeout=60_000)
+    choose(item_of(lecture, "L1-Q2"), True)
+    start.click()
+    panel.get_by_text("Taken over from quizzes in lectures: 1.").wait_for(timeout=60_000)
+    assert answers()[2:] == [["L1-Q2", 3, "quiz"]]
+    context.close()
 
 
 def test_nothing_is_cut_off_in_print(chromium, file):

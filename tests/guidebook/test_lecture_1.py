@@ -89,6 +89,7 @@ def test_perfect_generator_leaves_a_coin_toss(lecture):
     D, value = lecture.best_discriminator([0.2, 0.8], [0.2, 0.8])
     assert np.allclose(D, 0.5) and value == pytest.approx(-np.log(4))
     assert lecture.best_discriminator([0.2, 0.8], [0.8, 0.2])[1] > value
+    assert lecture.best_discriminator([1, 0], [0, 1])[1] == 0, "kinds that one of the two never makes"
 
 
 def test_slider_callback_draws(lecture):
@@ -107,6 +108,7 @@ def test_slider_callback_draws(lecture):
         ("check_neuron", lambda m: lambda x, w, b: x @ w + b, "not yet: this is z"),
         ("check_neuron", lambda m: lambda x, w, b: m.logistic_function(x @ w), "not yet: the bias"),
         ("check_neuron", lambda m: lambda x, w, b: m.logistic_function(-x @ w - b), "not yet: the sign"),
+        ("check_neuron", lambda m: lambda x, w, b: m.logistic_function(x @ w) + b, "not yet: add the bias before"),
         ("check_neuron", lambda m: lambda x, w, b: m.logistic_function(x @ w + b), "right"),
         ("check_oja_step", lambda m: lambda *arguments: None, "not yet: .*nothing"),
         ("check_oja_step", lambda m: lambda *arguments: 1 / 0, "not yet: it raises"),
@@ -114,6 +116,7 @@ def test_slider_callback_draws(lecture):
         ("check_oja_step", lambda m: lambda w, x, lr: w + lr * (w @ x) * (x - w), "not yet: the decay"),
         ("check_oja_step", lambda m: lambda w, x, lr: (1, 2, 3), "not yet: from"),
         ("check_oja_step", lambda m: lambda w, x, lr: m.learn_locally(x[None], "Oja", lr, w)[-1], "right"),
+        ("check_oja_step", lambda m: lambda w, x, lr: m.learn_locally(x[None], "Oja", lr, w)[-1].tolist(), "right"),
     ],
 )
 def test_your_turn(lecture, capsys, check, answer, said):

@@ -6,6 +6,7 @@ import re
 import numpy as np
 import PIL.Image
 import pytest
+from exercises import assert_never_raises
 
 from tools.definitions import load_definitions
 
@@ -171,3 +172,9 @@ def test_your_turn(lecture, capsys, check, answer, said):
     line = capsys.readouterr().out.strip()
     assert re.match(said, line), line
     assert "\n" not in line
+
+
+@pytest.mark.parametrize("check", ["check_update", "check_pocket_weights"])
+def test_a_check_never_raises(lecture, capsys, check):
+    """Stubs, errors and nonsense of several shapes get one line that starts with `not yet`."""
+    assert_never_raises(getattr(lecture, check), capsys, [3.0, [1, 2], [[1.0, 2, 3]], ([1, 2, 3], 4), np.ones((2, 3))])

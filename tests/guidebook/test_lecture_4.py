@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from exercises import assert_never_raises
 
 from tools.definitions import load_definitions
 
@@ -145,6 +146,13 @@ def test_delta_rule_ends_at_least_squares(nb):
     assert np.allclose(nb.delta_rule(nb.XOR_X, nb.XOR_T, 1.0, 1), [0.25, 0.25, 0.5])
 
 
+def test_perceptron_for_classes_stops_when_all_are_right(nb):
+    """Three classes on three axes end without a mistake; equal inputs with two labels stop at the limit."""
+    W = nb.learn_classes(np.eye(3), np.array([2, 0, 1]))
+    assert (np.eye(3) @ W.T).argmax(axis=1).tolist() == [2, 0, 1]
+    assert nb.learn_classes(np.ones((2, 1)), np.array([0, 1]), max_epochs=5).shape == (2, 1)
+
+
 def test_network_descends_and_reordered_units_change_nothing(nb):
     """Plain descent lowers the loss; the reversed network has the same loss, the midpoint another."""
     X, t = (torch.tensor(array).double() for array in ([[0.0, 1], [1, 0], [1, 1]], [[1.0], [1], [0]]))
@@ -186,6 +194,11 @@ def test_first_step_of_the_network_is_minus_the_gradient(nb):
         ("check_delta_step", lambda m: lambda w, b, x, t, lr: (w + lr * (t - w @ x - b) * x, b), "not yet: w is right"),
         (
             "check_delta_step",
+            lambda m: lambda w, b, x, t, lr: (w + lr * (t - w @ x) * x, b + lr * (t - w @ x)),
+            "not yet: the bias is missing",
+        ),
+        (
+            "check_delta_step",
             lambda m: lambda w, b, x, t, lr: (w + lr * (t - w @ x - b) * x, b + lr * (t - w @ x - b)),
             "right",
         ),
@@ -207,3 +220,9 @@ def test_your_turn(nb, capsys, check, answer, said):
     line = capsys.readouterr().out.strip()
     assert re.match(said, line), line
     assert "\n" not in line
+
+
+@pytest.mark.parametrize("check", ["check_delta_step", "check_batch_gradient"])
+def test_a_check_never_raises(nb, capsys, check):
+    """Stubs, errors and nonsense of several shapes get one line that starts with `not yet`."""
+    assert_never_raises(getattr(nb, check), capsys, [3.0, [1, 2], ([1, 2], None), ([1, 2, 3], 4), (np.ones((2, 2)), 1)])

@@ -110,12 +110,13 @@ def test_memory_network(nb):
         torch.manual_seed(0)
         plain = nb.MemoryNetwork(kind).layer.bias_ih_l0.detach()
         torch.manual_seed(0)
-        raised = nb.MemoryNetwork(kind, gate_bias=3.0).layer.bias_ih_l0.detach()
+        raised = nb.MemoryNetwork(kind, keeps=True).layer.bias_ih_l0.detach()
         moved = (raised - plain).reshape(blocks, 32).mean(dim=1)
         assert moved.tolist() == pytest.approx([3.0 if block == 1 else 0.0 for block in range(blocks)], abs=1e-6)
-    model = nb.MemoryNetwork("RNN")
+    model, plain = nb.MemoryNetwork("RNN", keeps=True), nb.MemoryNetwork("RNN")
     W = model.layer.weight_hh_l0.detach()
     assert torch.allclose(W @ W.T, torch.eye(32), atol=1e-5)
+    assert plain.layer.weight_hh_l0.abs().max() <= 32**-0.5
     assert model(torch.zeros(5, 7, dtype=torch.long)).shape == (5, 4)
 
 

@@ -301,6 +301,7 @@ def test_check_rate_at(nb, capsys):
         (lambda *a: None, "nothing"),
         (lambda *a: 1 / 0, "ZeroDivisionError"),
         (lambda s, n, w, p: p * s / w if s < w else right_rate(s, n, w, p), "not 0"),
+        (lambda s, n, w, p: p * max(s / w, 1 / w) if 0 <= s < w - 1 else right_rate(s, n, w, p), "equal"),
         (lambda s, n, w, p: right_rate(s, n, w, p) if s < w else p * (1 - (s - w) / (n - w)), "three quarters"),
         (lambda s, n, w, p: right_rate(s, n, w, p) if s < w else right_rate(s, n, 0, p), "starts at"),
     ]
@@ -319,6 +320,8 @@ def test_check_drop(nb, capsys):
         (lambda a, p, rng: a * (rng.random(a.shape) >= p) / p, "1 / (1 - p)"),
         (lambda a, p, rng: a * (rng.random(a.shape) < p) / p, "not to keep"),
         (lambda a, p, rng: a * (rng.random() >= p), "on its own"),
+        (lambda a, p, rng: a * (rng.random((len(a), 1)) >= p) / (1 - p), "whole rows"),
+        (lambda a, p, rng: a * (rng.random(a.shape[1]) >= p) / (1 - p), "whole rows"),
         (lambda a, p, rng: a.sum(), "shape"),
     ]
     for function, hint in wrong:

@@ -79,7 +79,8 @@ def test_answers_are_recorded_and_read_again(review, path):
     "content",
     [b"", b'{"answers": [["L1-Q1", "2026-', b"\xff\xfe\x00", b"[]", b'{"answers": 3}', b'{"cards": []}',
      b'{"answers": [["L1-Q1", "2026-03-01T20:00:00", 3]]}', b'{"answers": [["L1-Q1", "2026-03-01T20:00:00+00:00", 7]]}',
-     b'{"answers": [["L1-Q1", 5, 3]]}', b'{"answers": [[1, 2]]}'],
+     b'{"answers": [["L1-Q1", 5, 3]]}', b'{"answers": [[1, 2]]}',
+     b'{"answers": [["L1-Q1", "2026-03-01T20:00:00+00:00", 3, "exam"]]}'],
 )  # fmt: skip
 def test_a_damaged_file_is_put_aside_and_kept(review, path, content):
     """Each kind of damage leads to a message, an empty list, and an untouched copy, also the second time."""
@@ -156,6 +157,18 @@ def test_a_day_asks_for_few_cards(review):
     assert not set(review.due_now(pile, names, NOW)) - set(list(names)[:20])
 
 
+def test_quizzes_are_no_part_of_the_day(review):
+    """Eleven answers in a lecture's quiz leave room for six cards, two of them new; what failed takes its turn."""
+    names = {f"L1-Q{number}": CHOICE for number in range(1, 40)}
+    quiz = [[*entry(name, 0.1), "quiz"] for name in list(names)[:11]]
+    assert review.due_now(quiz, names, NOW) == ["L1-Q12", "L1-Q13"]
+    assert len(review.due_now(quiz, names, NOW, extra=6)) == 8
+    failed = [[*entry(name, 0.1, Rating.Again), "quiz"] for name in list(names)[:11]]
+    assert review.due_now(failed, names, NOW) == list(names)[: review.PER_DAY]
+    reviewed = [*failed, *(entry(name, 0) for name in list(names)[: review.PER_DAY])]
+    assert review.due_now(reviewed, names, NOW) == []
+
+
 def test_unknown_questions_do_not_disturb(review):
     """Answers to a question that no longer exists are ignored, and the order of the file does not matter."""
     answers = [entry("L1-Q1", 1), entry("L9-Q77", 3), entry("L1-Q1", 5)]
@@ -168,7 +181,7 @@ def test_tables_of_weakness(review):
     """The tables count what was seen and wrong, and name the question with the lowest recall first."""
     answers = [entry("L1-Q1", 2), entry("L1-Q2", 2, Rating.Again)]
     table = review.by_lecture(answers, QUESTIONS, NOW)
-    assert table.loc[1, ["questions", "seen", "wrong"]].tolist() == [2, 2, 1]
+    assert table.loc[1, ["cards", "seen", "wrong"]].tolist() == [2, 2, 1]
     assert table.loc[2, "seen"] == 0 and table.loc[2, "recall"] != table.loc[2, "recall"]
     assert review.weakest(answers, QUESTIONS, NOW, num=1).index.tolist() == ["L1-Q2"]
     assert review.weakest([], QUESTIONS, NOW).empty
@@ -249,7 +262,7 @@ def choose(panel, text):
 
 def rates_in(path):
     """Return the ratings in the progress file."""
-    return [rating for _, _, rating in json.loads(path.read_text())["answers"]]
+    return [rating for _, _, rating, *_ in json.loads(path.read_text())["answers"]]
 
 
 def test_panel_touches_no_file_before_start(panel, path):
@@ -341,6 +354,78 @@ def test_panel_asks_for_a_usable_answer(panel):
     choose(panel, "odd")
     panel.check.click()
     assert "Mark one right answer first" in panel.note.value
+
+
+def kept(name, days_ago, right=True):
+    """Return what a browser keeps of an answer to `name` in a lecture's quiz, that many days before NOW."""
+    moment = (NOW - timedelta(days=days_ago)).replace(tzinfo=None).isoformat(timespec="milliseconds")
+    return [f"course-quiz {name} {moment}Z", str(right).lower()]
+
+
+@pytest.fixture
+def sent(panel, monkeypatch):
+    """Return the list of what the panel tells the browser to forget."""
+    messages = []
+    monkeypatch.setattr(panel.quizzes, "send", lambda content: messages.append(content["forget"]))
+    return messages
+
+
+def test_quizzes_of_lectures_count_once(review, panel, path, sent):
+    """Each answer counts at its time, right as Good and wrong as Again; handed over again, it counts no more."""
+    handed = [kept("L1-Q2", 1, right=False), kept("L1-Q1", 3)]
+    panel.take(handed)
+    assert "Taken over from quizzes in lectures: 2." in panel.note.value
+    quiz = [[*entry("L1-Q1", 3), "quiz"], [*entry("L1-Q2", 1, Rating.Again), "quiz"]]
+    assert review.load_answers(path)[0] == quiz and sent == [[key for key, _ in handed]]
+    cards, tally = review.replay(quiz, QUESTIONS)
+    assert tally == {"L1-Q1": [1, 0], "L1-Q2": [0, 1]}
+    assert cards["L1-Q1"].last_review == NOW - timedelta(days=3)
+    note = panel.note.value
+    panel.take(handed)
+    assert review.load_answers(path)[0] == quiz and panel.note.value == note
+    begin(panel)
+    assert panel.sitting.lectures == {1} and "Answers so far: 2." in panel.note.value
+
+
+def test_quizzes_count_only_what_is_known_and_newer(review, panel, path, sent):
+    """An unknown item and an answer before the card's last one do not count, and are forgotten all the same."""
+    review.record_answers(path, [entry("L1-Q1", 2)])
+    panel.take([kept("L9-Q77", 0), kept("L1-Q1", 3), kept("L1-Q1", 2)])
+    assert rates_in(path) == [3] and panel.note.value == "" and len(sent[0]) == 3
+    panel.take([kept("L1-Q1", 1, right=False), kept("L1-Q1", 1.5)])
+    assert [rating for _, _, rating, *_ in review.load_answers(path)[0]] == [3, 3, 1]
+
+
+def test_the_browser_keeps_what_cannot_be_saved(review, panel, path, sent, monkeypatch):
+    """If the file cannot be written nothing is forgotten; handed over again, the answers are saved once."""
+    with monkeypatch.context() as patch:
+        patch.setattr(type(path), "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
+        panel.take([kept("L1-Q1", 1)])
+    assert "Not saved: No space left." in panel.note.value and sent == [[]]
+    panel.take([kept("L1-Q1", 1)])
+    assert len(review.load_answers(path)[0]) == 1 and len(sent[1]) == 1
+
+
+def test_quizzes_do_not_disturb_a_card_that_is_open(panel, sent):
+    """What comes in the middle of a sitting leaves the question and its explanation where they are."""
+    begin(panel, 1)
+    choose(panel, "wrong")
+    panel.check.click()
+    panel.take([kept("L1-Q2", 1)])
+    assert "Taken over" in panel.note.value and "That is the other one." in panel.note.value
+    assert panel.sitting.name == "L1-Q1" and visible_rates(panel) == ["Again"]
+
+
+def test_buttons_that_make_no_sense_yet_are_off(panel):
+    """Before Start there is nothing to undo and no day to lengthen; the key u does nothing, either."""
+    assert panel.undo.disabled and panel.more.disabled
+    panel.press("u")
+    assert "Choose your lectures" in panel.text.value
+    begin(panel, 1)
+    assert not panel.undo.disabled and not panel.more.disabled
+    turn = panel.quizzes.turn
+    panel.start.click()
+    assert panel.undo.disabled and panel.quizzes.turn == turn + 1  # the browser looks again
 
 
 def test_panel_shows_tables_and_damage(panel, path):

@@ -1,17 +1,8 @@
 """The playground of notebook 09, clicked in a real JupyterLab by a real browser."""
 
-import contextlib
-import json
-import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-
 import browser
-import nbformat
 import pytest
+from browser import wait_until
 
 from tools.course import ROOT
 
@@ -34,78 +25,16 @@ display(playground.widget)
 """
 
 
-def free_port():
-    """Return a port that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def wait_until(condition, seconds, what):
-    """Wait until `condition()` is true; fail with `what` after so many `seconds`."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        with contextlib.suppress(OSError):
-            if condition():
-                return
-        time.sleep(0.5)
-    pytest.fail(f"waited {seconds} s for {what}")
-
-
 @pytest.fixture
 def lab(tmp_path):
-    """Start JupyterLab with one notebook that shows the playground; return its address.
-
-    The server stops at the end of the test. Its settings are not the user's.
-    """
-    cell = nbformat.v4.new_code_cell(PAGE.format(root=str(ROOT)))
-    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    nb = nbformat.v4.new_notebook(cells=[cell], metadata={"kernelspec": kernel})
-    nbformat.write(nb, tmp_path / "play.ipynb")
-    port = free_port()
-    options = [
-        f"--port={port}",
-        "--no-browser",
-        "--allow-root",
-        "--IdentityProvider.token=",
-        f"--ServerApp.root_dir={tmp_path}",
-        "--ServerApp.port_retries=0",
-        "--LabApp.news_url=",
-        "--LabApp.check_for_updates_class=",
-    ]
-    environment = os.environ | {
-        "HOME": str(tmp_path),
-        "JUPYTER_CONFIG_DIR": str(tmp_path / "config"),
-        "OMP_NUM_THREADS": "1",
-    }
-    command = [sys.executable, "-m", "jupyterlab", *options]
-    with (tmp_path / "lab.log").open("wb") as log:
-        server = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=log)
-    address = f"http://127.0.0.1:{port}"
-    status = f"{address}/api/status"
-    try:
-        wait_until(lambda: urllib.request.urlopen(status, timeout=5), 90, "JupyterLab")
+    """Start JupyterLab with one notebook that shows the playground; return its address."""
+    with browser.running_lab(tmp_path, {"play.ipynb": PAGE.format(root=str(ROOT))}) as address:
         yield address
-    finally:
-        server.terminate()
-        server.wait(20)
-
-
-def kernel_is_ready(address):
-    """Return whether a kernel of the server at `address` is idle and connected."""
-    answer = urllib.request.urlopen(f"{address}/api/sessions", timeout=5)
-    kernels = [session["kernel"] for session in json.load(answer)]
-    return any(k["execution_state"] == "idle" and k["connections"] for k in kernels)
 
 
 def open_and_run(page, address):
     """Open the notebook in a browser's `page`, run its cells, return the text field."""
-    page.goto(f"{address}/lab/tree/play.ipynb")
-    page.wait_for_selector(".jp-Notebook", timeout=90_000)
-    wait_until(lambda: kernel_is_ready(address), 90, "an idle kernel")
-    page.keyboard.press("Escape")
-    page.click("text=Run >> nth=0")
-    page.click("text=Run All Cells >> nth=0")
+    browser.run_all_cells(page, address, "play.ipynb")
     text = page.locator(".jp-OutputArea textarea").first
     text.wait_for(timeout=120_000)
     return text

@@ -173,14 +173,15 @@ def shown_by(source, module, name, monkeypatch):
 
 
 def test_quiz_cell_needs_no_other_cell(monkeypatch):
-    """It shows the questions without their ids and expressions, and hides the words."""
+    """It shows the questions without their ids and expressions, and hides the words; the ids go beside them."""
     source = questions.quiz_cell(BANK)
     call = shown_by(source, jupyterquiz, "display_quiz", monkeypatch)
     options = {"border_radius": 6, "question_alignment": "left", "max_width": 760}
+    options["colors"] = {"--items": "L1-Q1 L1-Q2 L1-C1"}
     assert call == ((without_ids(BANK),), options)
     (packed,) = re.findall(r'QUIZ = "(.*)"', source)
     script = (questions.BANK / "quiz.js").read_text(encoding="utf-8")
-    assert questions.unpack(packed) == [without_ids(BANK), script]
+    assert questions.unpack(packed) == [without_ids(BANK), "L1-Q1 L1-Q2 L1-C1", script]
     for word in ("One?", "Mixed up", "Count again"):
         assert word not in source
 

@@ -117,7 +117,7 @@ def test_a_missing_quiz_cell_is_named():
 def test_a_fork_changes_one_line_and_runs_one_command(tmp_path):
     """With another name in pyproject.toml, `sync` puts it into badges, README and citation; the check then passes."""
     ignore = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
-    for name in ("notebooks", "tools", "results"):
+    for name in ("notebooks", "tools", "results", "benchmarks"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=ignore)
     for name in ("pyproject.toml", "README.md", "CITATION.cff", "requirements.txt", "requirements-test.txt"):
         shutil.copy(ROOT / name, tmp_path / name)

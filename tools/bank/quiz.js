@@ -1,6 +1,7 @@
 // What the quizzes need on top of jupyterquiz, which counts an empty field as 0, drops
 // commas and the minus sign "−", refuses a paste, empties a field that is entered again,
 // and writes dark on dark. Everything else (choices, layout, feedback) is left to it.
+// It also keeps the first answer to each item for the notebook review.ipynb.
 (() => {
   if (window.courseQuiz) return; // once for all quizzes of a page
   window.courseQuiz = true;
@@ -30,6 +31,17 @@
     return [found === right, found.feedback];
   }
 
+  // Keep the first answer to the item of a `quiz`, in Jupyter alone: there the review can get it.
+  function keep(quiz, right) {
+    const names = getComputedStyle(quiz).getPropertyValue("--items").trim().split(" ");
+    const item = names[quiz.dataset.qnum];
+    if (!item || quiz.dataset.kept || !document.getElementById("jupyter-config-data")) return;
+    quiz.dataset.kept = "yes";
+    try {
+      localStorage.setItem(`course-quiz ${item} ${new Date().toISOString()}`, right);
+    } catch {} // storage is full or forbidden; the quiz works all the same
+  }
+
   function answer(field) {
     const box = document.getElementById("fb" + field.id.split("-")[0]);
     let right = null, text;
@@ -44,7 +56,17 @@
     box.className = `Feedback ${state}`.trim();
     box.style.display = "block";
     field.className = `Input-text ${state && state + "Button"}`.trim();
+    if (state) keep(field.closest(".Quiz"), right);
   }
+
+  // A choice is wrong at its first wrong click, and right when all that is right is clicked.
+  document.addEventListener("click", event => {
+    const chosen = event.target.closest?.(".Quiz .MCButton");
+    if (!chosen) return;
+    const all = [...chosen.parentElement.querySelectorAll("[data-correct=true]")];
+    if (!all.includes(chosen)) keep(chosen.closest(".Quiz"), false);
+    else if (all.every(one => one === chosen || one.matches(".correctButton"))) keep(chosen.closest(".Quiz"), true);
+  }, true);
 
   // Events reach the document before the field, so jupyterquiz' own handlers stay silent.
   for (const kind of ["keypress", "paste", "focus"])

@@ -1,0 +1,53 @@
+"""The speed benchmarks fit the notebooks that they measure, and their records say what was measured."""
+
+import ast
+import json
+
+import pytest
+
+from tools import benchmarks
+from tools.course import ROOT
+from tools.definitions import definitions_of_notebook
+from tools.tables import BENCHMARKS
+
+NAMES = sorted(path.stem for path in benchmarks.FOLDER.glob("*.py"))
+
+
+def test_all_benchmarks_are_in_the_table():
+    """A new file in benchmarks/ needs its line in the README."""
+    assert set(NAMES) == set(BENCHMARKS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_benchmark_uses_what_its_notebook_has(name):
+    """Each nb.x is defined in the notebook, so that a renamed function is noticed before the next measurement."""
+    source = (benchmarks.FOLDER / f"{name}.py").read_text(encoding="utf-8")
+    _, tree = definitions_of_notebook(benchmarks.notebook_of(source))
+    defined = set().union(*(benchmarks.bound_by(node) for node in tree.body))
+    assert benchmarks.names_in_use(source) <= defined
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "results" / "benchmarks").glob("*.json")), ids=lambda path: path.stem)
+def test_a_record_says_what_was_measured(path):
+    """Ratio, hash, processor and versions."""
+    record = json.loads(path.read_text(encoding="utf-8"))
+    assert record["benchmark"] == path.stem and record["ratio"] > 0 and len(record["code_sha256"]) == 64
+    assert record["processor"] and record["versions"]["numpy"]
+
+
+def test_what_is_needed_is_followed_through_others():
+    """f needs g, and g needs A; h and B do not count."""
+    source = "import math\nA = 1\nB = 2\ndef g():\n    return A\ndef f():\n    return g()\ndef h():\n    return B"
+    found = [ast.unparse(node).splitlines()[0] for node in benchmarks.needed(ast.parse(source), {"f"})]
+    assert found == ["A = 1", "def g():", "def f():"]
+
+
+def test_the_hash_follows_the_code(tmp_path, monkeypatch):
+    """Another text of the benchmark gives another hash; a record without one is never current."""
+    monkeypatch.setattr(benchmarks, "FOLDER", tmp_path)
+    for text in ("x = 1", "x = 2"):
+        (tmp_path / "a.py").write_text(f'{text}\nnb = load_definitions("01")\n')
+        record = {"benchmark": "a", "code_sha256": benchmarks.hash_of("a")}
+        assert benchmarks.is_current(record)
+    (tmp_path / "a.py").write_text('x = 3\nnb = load_definitions("01")\n')
+    assert not benchmarks.is_current(record) and not benchmarks.is_current({"benchmark": "a"})

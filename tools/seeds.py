@@ -5,6 +5,7 @@ python -m tools seeds --seeds 3 06    fewer, where a run takes minutes
 """
 
 import argparse
+import copy
 import sys
 from collections import defaultdict
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from tools.course import find_notebooks
 from tools.results import claims_of
-from tools.run import execute, inject
+from tools.run import Progress, execute, inject
 
 
 def margins(claims, limits, values, failures):
@@ -31,17 +32,21 @@ def main():
     parser.add_argument("prefix", nargs="+", help="start of a notebook's name, such as 01")
     parser.add_argument("--seeds", type=int, default=10, help="number of seeds, from 101 on")
     options = parser.parse_args()
-    failed = 0
-    for path in find_notebooks(options.prefix):
+    failed, paths = 0, find_notebooks(options.prefix)
+    seeds = range(101, 101 + options.seeds)
+    for path in paths:
         limits, values, failures = {}, defaultdict(list), defaultdict(int)
-        for seed in range(101, 101 + options.seeds):
-            nb = nbformat.read(path, as_version=4)
-            inject(nb, {"SEED": seed})
-            error = execute(nb, path.parent, f"{path.stem}, seed {seed}")
-            margins(claims_of(nb), limits, values, failures)
-            if error and "these claims failed" not in error:
-                print(f"  seed {seed}: {error.splitlines()[0]}")
-                failed += 1
+        nb = nbformat.read(path, as_version=4)
+        num_cells = sum(cell.cell_type == "code" for cell in nb.cells)
+        with Progress(num_cells * len(seeds), len(seeds)) as progress:
+            for seed in seeds:
+                run = copy.deepcopy(nb)
+                inject(run, {"SEED": seed})
+                error = execute(run, path.parent, f"{path.stem}, seed {seed}", progress)
+                margins(claims_of(run), limits, values, failures)
+                if error and "these claims failed" not in error:
+                    print(f"\n  seed {seed}: {error.splitlines()[0]}")
+                    failed += 1
         print(f"\n{path.stem}: failures, mean ± standard deviation over seeds, bound, standard deviations from it")
         for statement, found in values.items():
             spread = np.std(found, ddof=1) if len(found) > 1 else 0.0

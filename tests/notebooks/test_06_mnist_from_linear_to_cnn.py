@@ -229,6 +229,19 @@ def test_augmentation_changes_images_but_not_the_originals(nb):
     assert torch.allclose(nb.augmented(X, 0, 0, 0), X, atol=1e-4)
 
 
+def test_augmentation_is_an_affine_map_and_interpolated_arrows(nb):
+    """The matrix product gives the grids that PyTorch's own functions give one by one."""
+    X = torch.rand(5, 1, 28, 28)
+    torch.manual_seed(0)
+    found = nb.augmented(X, 0.1, 0.2, 0.3)
+    torch.manual_seed(0)
+    affine = torch.eye(2, 3) + torch.randn(5, 2, 3) * torch.tensor([0.1, 0.1, 0.2])
+    arrows = F.interpolate(0.3 * torch.randn(5, 2, 5, 5), size=28, mode="bilinear")
+    grid = F.affine_grid(affine, X.shape, align_corners=False) + arrows.permute(0, 2, 3, 1)
+    wanted = F.grid_sample(X, grid, padding_mode="border", align_corners=False)
+    assert torch.allclose(found, wanted, atol=1e-4)
+
+
 # ------------------------------------------------------------------ pictures of every kind
 
 

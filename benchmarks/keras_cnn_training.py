@@ -101,7 +101,7 @@ def main():
     mnist = nb.load_mnist(ROOT / "data" / "MNIST" / "raw")
     X, y = nb.gray_images(mnist.X_train[:NUM_IMAGES]), mnist.y_train[:NUM_IMAGES]
     ways = measure(nb, X, y)
-    ratio = round(ways[OURS]["epoch"] / ways["PyTorch"]["epoch"], 2)
+    ratio = round(ways["PyTorch"]["epoch"] / ways[OURS]["epoch"], 2)
     path = keep("keras_cnn_training", {"ratio": ratio, "ways": ways, "images": len(X), "rounds": NUM_ROUNDS})
     print(f"\n{'way':50} s/epoch  s to start  ratio")
     for name, row in ways.items():

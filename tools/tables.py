@@ -61,6 +61,7 @@ def table_of_results(folder):
 BENCHMARKS = {  # file: (fast way, slow way)
     "mnist_time_to_99": ("fast recipe of notebook 06, to 99 % on MNIST", "images one by one through a DataLoader"),
     "xor_sweep": ("10,000 XOR networks in batches, notebook 03", "a plain loop over networks"),
+    "xor_compiled": ("100,000 XOR networks in a compiled kernel", "a plain loop over networks"),
     "lstm_tokens_per_second": ("LSTM training of notebook 09", "padded sentences, mask, full softmax"),
     "keras_cnn_training": ("Keras `fit` on the first network of notebook 08", "a plain PyTorch loop"),
 }

@@ -21,7 +21,7 @@ from tools.sync import imported_modules
 FOLDERS = ("tools", "tests", "benchmarks", "site")
 PAGES = {ROOT / "tools" / "site.py"}  # needs Sphinx, which a reader does not
 SCRIPTS = [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))]
-OWN = {"tools"} | {path.stem for path in (ROOT / "tests").rglob("*.py")}
+OWN = {"tools"} | {path.stem for folder in ("tests", "benchmarks") for path in (ROOT / folder).rglob("*.py")}
 NOT_IMPORTED = {  # listed, and used in another way than by an import
     "check-jsonschema": "a test below calls it",
     "ipykernel": "runs the cells of a notebook",

@@ -50,6 +50,14 @@ def test_kernel_and_loop_stop_at_the_same_epoch(kernel, nb, k, bypass, threads):
     assert (one.loss - many.loss).abs().max() < 3e-3
 
 
+@pytest.mark.parametrize(("k", "bypass"), [(1, True), (2, False), (2, True), (4, False), (4, True)])
+def test_the_weights_are_those_of_the_notebook(kernel, nb, k, bypass):
+    """The same seeds give the same networks; one seed may come twice."""
+    networks = nb.grid([1.0, 2.0], [k], [bypass], range(7))
+    ours = kernel.draw_weights(k, bypass, networks.seed.tolist())
+    assert np.allclose(ours, nb.starting_weights(networks).numpy(), rtol=1e-6, atol=1e-7)
+
+
 def test_more_networks_than_lanes_agree_with_the_batch(kernel, nb):
     """150 networks on 64 lanes, under the published rules: both engines solve the same ones, but for rounding."""
     networks = nb.grid([1.0], [2], [False], range(150))
@@ -60,7 +68,8 @@ def test_more_networks_than_lanes_agree_with_the_batch(kernel, nb):
 
 
 def test_what_the_kernel_cannot_do_is_refused(kernel, nb):
-    """Two shapes at once, or another optimizer, end in an error that names what it takes."""
-    for networks in (nb.grid([1.0], [1, 2], [True], [0]), nb.grid([1.0], [2], [True], [0], optimizers=["adam"])):
-        with pytest.raises(ValueError, match="one k and bypass, and the optimizer sgd"):
+    """Two shapes at once, or another optimizer or start, end in an error that names what it takes."""
+    good = nb.grid([1.0], [2], [True], [0])
+    for networks in (nb.grid([1.0], [1, 2], [True], [0]), good.assign(optimizer="adam"), good.assign(init="default")):
+        with pytest.raises(ValueError, match="one k and bypass, the optimizer sgd and the init xavier"):
             kernel.train_compiled(nb, networks, nb.Rules())

@@ -187,6 +187,32 @@ def test_windows(nb):
     assert targets.max() == 29
 
 
+def test_one_masked_layer_takes_its_past_for_a_bag(nb):
+    """The last output does not depend on the order of the others with one layer, and does with two."""
+    rng = np.random.default_rng(4)
+    x, matrices = rng.standard_normal((7, 4)), rng.standard_normal((3, 4, 4))
+    new = x[[3, 0, 5, 2, 4, 1, 6]]
+    change = [np.abs(nb.last_output(x, matrices, n) - nb.last_output(new, matrices, n)).max() for n in (1, 2)]
+    assert change[0] < 1e-12
+    assert change[1] > 1e-3
+
+
+def test_loss_by_position(nb):
+    """One number for each position; the same characters are asked for, with a longer past each time."""
+    torch.manual_seed(0)
+    model, data = nb.SmallGPT(7, context=9, d=8, heads=2, num_blocks=1), torch.randint(7, (300,))
+    losses = nb.loss_by_position(model, data, 50)
+    assert losses.shape == (9,)
+    with torch.no_grad():
+        log_p = [model(data[None, start : start + 4])[0, 3].log_softmax(0) for start in range(50)]
+    assert losses[3] == pytest.approx(np.mean([-p[data[n + 4]] for n, p in enumerate(log_p)]), abs=1e-5)
+
+
+def test_training_operations(nb):
+    """The published 3.1e23 operations of GPT-3 come out."""
+    assert nb.training_operations(175e9, 300e9) == pytest.approx(3.14e23, rel=0.01)
+
+
 def test_gpt_learns(nb):
     """A text that repeats itself is learned by heart in a short training."""
     torch.manual_seed(0)
@@ -282,6 +308,8 @@ def test_check_top_k(nb, capsys):
         (lambda s, k, t: right(s, k, 1.0), "temperature does nothing"),
         (lambda s, k, t: right(s, k, 1 / t), "do not multiply"),
         (lambda s, k, t: right(-s, k, -t), "smallest"),
+        (lambda s, k, t: right(s, 2, t), "k says how many"),
+        (lambda s, k, t: right(s, k + 1, t), "expected"),
     ]
     for function, hint in wrong:
         line = said(capsys, nb.check_top_k, function)

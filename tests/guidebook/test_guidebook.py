@@ -273,3 +273,11 @@ def test_links_in_outputs_resolve():
                 assert (path.parent / link).exists(), f"{path.name}: {link}"
                 num_links += 1
     assert num_links > 0
+
+
+def test_each_linked_paper_stands_in_the_resources(lecture):
+    """A paper with an arXiv number or DOI that a lecture links is on the list of sources, too."""
+    listed = nbformat.read(questions.FOLDER / "resources.ipynb", as_version=4)
+    text = "\n".join(cell.source for cell in listed.cells).lower()
+    papers = set(re.findall(r"\]\(https://(?:arxiv\.org/abs|doi\.org)/([^)\s]+)\)", lecture.prose))
+    assert papers and not {paper for paper in papers if paper.lower() not in text}

@@ -336,6 +336,33 @@ def test_sampled_cost_becomes_the_full_cost(nb):
     assert np.allclose(nb.sampled_costs(model, h, targets), full, atol=0.1)
 
 
+def test_texts_begin_with_their_most_frequent_word(nb):
+    """The first and the last words of sentences are counted, unknown ones left out."""
+    lines = [line.split() for line in ("b a c c", "b d", "a c a", "d d c", "b")] + [[f"new{i}", "c"] for i in range(8)]
+    vectorize = nb.make_vectorizer(lines, 2)
+    tokens = nb.encode(vectorize, lines)
+    corpus = nb.Corpus("lines", vectorize, tokens, tokens, tokens)
+    assert (nb.frequent_edge(corpus), nb.frequent_edge(corpus, reverse=True)) == ("b", "c")
+
+
+def test_small_texts_get_more_epochs(nb, grammar):
+    """A text with few batches gets about 300 updates, one with many the epochs of its plan."""
+    number = len(nb.sentence_batches(grammar.train, 1100))
+    assert 300 <= number * nb.with_enough_updates(nb.Plan(), grammar).num_epochs < 300 + number
+    assert nb.with_enough_updates(nb.Plan(num_epochs=400), grammar).num_epochs == 400
+
+
+def test_best_sentences_are_new_and_differ(nb, lms, grammar):
+    """No sentence comes twice, none stands in the training text, and none repeats a word."""
+    known = {" ".join(grammar.words[i] for i in row if i > nb.MARK) for row in grammar.train.tolist()}
+    for writer, judge in (("forward", "reverse"), ("reverse", "forward")):
+        found = [line for _, line in nb.best_sentences(lms[writer], lms[judge], grammar, 0)]
+        assert found
+        assert len(set(found)) == len(found)
+        assert not known & set(found)
+        assert all(len(line.split()) == len(set(line.split())) for line in found)
+
+
 def test_training_learns_logs_and_comes_back_in_another_process(nb, grammar, tmp_path, capsys):
     """A short training beats the unigram; its events and its saved files say what it did; a new process reads them."""
     plan = nb.Plan(units=12, num_epochs=2, batch_tokens=200, num_sampled=20, lr=2e-2)
@@ -448,8 +475,9 @@ def test_said_sentences_are_text(nb, lms):
 
 
 def test_words_join_and_part_again(nb):
-    """No space stands before punctuation; characters join without spaces."""
+    """No space stands before punctuation or inside a hyphenated word; characters join without spaces."""
     assert nb.as_text(["i", "love", "thee", ",", "sir", "!"]) == "i love thee, sir!"
+    assert nb.as_text("to - morrow , well - - she".split()) == "to-morrow, well-- she"
     assert nb.as_text(["a", "b", nb.SPACE, "c"], characters=True) == "ab c"
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import nbformat
 
 ROOT = Path(__file__).resolve().parents[1]
+SETUP = "# @title Set-up: "  # how a set-up cell begins
 NOTEBOOKS = sorted((ROOT / "notebooks").rglob("*.ipynb"))  # the experiments, then the guidebook
 
 
@@ -48,7 +49,10 @@ def write_notebook(path, nb):
 
 
 def code_hash(nb):
-    """Return the SHA-256 of the code cells of `nb` in their order, an injected parameters cell left out."""
-    cells = [cell for cell in nb.cells if cell.cell_type == "code"]
+    """Return the SHA-256 of the code cells of `nb` in their order, without set-up cells and injected parameters.
+
+    Set-up cells show, save and load; they are generated and have tests of their own.
+    """
+    cells = [cell for cell in nb.cells if cell.cell_type == "code" and not cell.source.startswith(SETUP)]
     sources = [cell.source for cell in cells if "injected-parameters" not in cell.metadata.get("tags", [])]
     return hashlib.sha256("\n\n".join(sources).encode()).hexdigest()

@@ -13,10 +13,9 @@ import tomllib
 import nbformat
 
 from tools import questions, requirements, tables
-from tools.course import NOTEBOOKS, ROOT, repository, write_atomically, write_notebook
+from tools.course import NOTEBOOKS, ROOT, SETUP, repository, write_atomically, write_notebook
 
 CELLS = ROOT / "tools" / "cells"
-SETUP = "# @title Set-up: "
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
 ON_COLAB = {  # third-party modules that Google Colab has
     "IPython", "PIL", "cloudpickle", "google", "h5py", "ipywidgets", "joblib", "keras", "matplotlib", "mlxtend",
@@ -53,20 +52,45 @@ def colab_packages(source):
     return sorted(exact.get(name, name) for name in missing)
 
 
+def words(source):
+    """Return the names that the Python text `source` uses or defines."""
+    return set(re.findall(r"[A-Za-z_]\w*", source))
+
+
+def needed(text, code):
+    """Return the set-up text `text` without the functions, constants and imports that nothing in it or `code` uses."""
+    while True:
+        lines = text.splitlines()
+        for node in ast.parse(text).body:
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names = {alias.asname or alias.name for alias in node.names}
+            elif isinstance(node, ast.Assign):
+                names = {target.id for target in node.targets if isinstance(target, ast.Name) and target.id.isupper()}
+            else:
+                names = {node.name} if isinstance(node, ast.FunctionDef) else set()
+            rest = lines[: node.lineno - 1] + lines[node.end_lineno :]
+            if names and not names & words("\n".join([*rest, code])):
+                text = re.sub(r"\n{4,}", "\n\n\n", "\n".join(rest)).strip()
+                break
+        else:
+            return text
+
+
 def setup_cells(nb, name):
-    """Return the texts of the set-up cells that the notebook `nb`, called `name`, needs."""
+    """Return the texts of the set-up cells of the notebook `nb`, called `name`: what it uses of tools/cells."""
     texts = {path.stem: path.read_text(encoding="utf-8").rstrip() for path in CELLS.glob("*.py")}
     code, start = code_of(nb), ""
     if packages := colab_packages(code):
         start += f'if "google.colab" in str(get_ipython()):\n    os.system("pip install -q {" ".join(packages)}")\n'
     if imported_modules(code) & {"keras", "tensorflow"}:
         start += texts["keras"] + "\n"
+        code += "\ntf"  # its import stays where only Keras is used: the set-up keeps its start quiet
     cells = [texts["setup"].replace('NOTEBOOK = "{notebook}"', f'{start}NOTEBOOK = "{name}"')]
     if "load_mnist(" in code:
         cells.append(texts["mnist"])
-    if re.search(r"\b(draw_node|draw_box|draw_arrow|blank_axes|WIDE|TALL)\b", code):
+    if re.search(r"\b(draw_node|draw_box|draw_arrow|blank_axes)\b", code):
         cells.append(texts["drawing"])
-    return cells
+    return [needed(text, "\n".join([code, *cells[i + 1 :]])) for i, text in enumerate(cells)]
 
 
 def renew_setup(nb, name):

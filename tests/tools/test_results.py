@@ -48,6 +48,7 @@ def test_the_hash_is_that_of_the_code_cells():
     nb = new_notebook(cells=[new_markdown_cell("prose"), new_code_cell("x = 1")])
     same = new_notebook(cells=[new_code_cell("x = 1", execution_count=3), new_markdown_cell("other prose")])
     same.cells.insert(0, new_code_cell("x = 2", metadata={"tags": ["injected-parameters"]}))
+    same.cells.insert(0, new_code_cell("# @title Set-up: figures\nx = 3"))
     assert code_hash(nb) == code_hash(same)
     assert code_hash(nb) != code_hash(new_notebook(cells=[new_code_cell("x = 2")]))
 

@@ -64,19 +64,30 @@ def test_a_notebook_gets_the_set_up_that_it_needs():
     titles = {
         "x = 1": ["figures"],
         'load_mnist(ROOT / "data")': ["figures", "MNIST"],
-        "fig, ax = plt.subplots(figsize=WIDE)": ["figures", "a drawing board"],
+        "blank_axes(ax, 9, 3)": ["figures", "a drawing board"],
     }
     for code, wanted in titles.items():
-        nb = sync.renewed(small(code), PATH)
+        nb = sync.renewed(small(f"{code}\nsave_figure(1, 2, 3)"), PATH)
         cells = [cell.source for cell in nb.cells if cell.source.startswith(sync.SETUP)]
         titles_of_cells = [cell.removeprefix(sync.SETUP) for cell in cells]
         assert all(title.startswith(word) for title, word in zip(titles_of_cells, wanted, strict=True))
         assert nbformat.writes(sync.renewed(nb, PATH)) == nbformat.writes(nb)
         assert 'NOTEBOOK = "99_small"' in cells[0] and "tensorflow" not in cells[0]
-    nb = sync.renewed(small("import keras\nimport visualkeras\nimport tensorboardX"), PATH)
+    nb = sync.renewed(small("import keras\nimport visualkeras\nimport tensorboardX\nclaim('one', 1, equal=1)"), PATH)
     (cell,) = [cell.source for cell in nb.cells if cell.source.startswith(sync.SETUP)]
     assert '"KERAS_BACKEND": "tensorflow"' in cell and "pip install -q tensorboardX visualkeras==0.1.4" in cell
     assert cell.index("KERAS_BACKEND") < cell.index("import tensorflow")
+
+
+def test_set_up_holds_nothing_that_the_page_leaves_unused():
+    """A function, an import and an upper-case constant go where neither the page nor the set-up uses them."""
+    text = "import os\nimport sys\n\nOLD = 1\nNEW = 2\nfirst = 3\n\n\ndef low():\n    return NEW\n"
+    text += "\n\ndef high():\n    return low() + len(sys.argv)\n\n\ndef alone():\n    return os.sep * OLD"
+    assert sync.needed(text, "first = high() + alone()") == text
+    less = sync.needed(text, "first = high()")
+    assert "sys" in less and "low" in less and "NEW" in less and "first = 3" in less
+    assert not {"os", "OLD", "alone"} & sync.words(less)
+    assert sync.needed(text, "x = 1") == "first = 3", "what only an unused function used goes with it"
 
 
 def test_a_changed_set_up_or_shared_function_is_repaired():

@@ -1,9 +1,6 @@
 # @title Set-up: a drawing board for units, boxes and arrows
 from matplotlib.patches import FancyBboxPatch
 
-WIDE = (9.0, 3.6)  # inches
-TALL = (9.0, 5.4)
-
 
 def blank_axes(ax, width, height):
     """Turn `ax` into a drawing board from (0, 0) to (width, height)."""
@@ -11,22 +8,17 @@ def blank_axes(ax, width, height):
     ax.axis("off")
 
 
-ROUND = "round,pad=0,rounding_size=0.12"
-CIRCLE = "circle,pad=0"
-
-
-def draw_box(
-    ax, x, y, text, color="C0", width=1.6, height=0.7, fontsize=11, shape=ROUND
-):
+def draw_box(ax, x, y, text, color="C0", width=1.6, height=0.7, fontsize=11, shape=""):
     """Draw an operation: a rounded box around (x, y) with `text` in it."""
     place, look = (x - width / 2, y - height / 2), {"fc": "white", "ec": color, "lw": 2}
+    shape = shape or "round,pad=0,rounding_size=0.12"
     ax.add_patch(FancyBboxPatch(place, width, height, shape, zorder=3, **look))
     ax.text(x, y, text, ha="center", va="center", fontsize=fontsize, zorder=4)
 
 
 def draw_node(ax, x, y, text, color="C0", radius=0.35, fontsize=11):
     """Draw a unit: a circle around (x, y) with `text` in it."""
-    draw_box(ax, x, y, text, color, 2 * radius, 2 * radius, fontsize, CIRCLE)
+    draw_box(ax, x, y, text, color, 2 * radius, 2 * radius, fontsize, "circle,pad=0")
 
 
 def draw_arrow(ax, start, end, text="", color="0.3", **options):

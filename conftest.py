@@ -1,4 +1,16 @@
-"""Settings of pytest for the whole repository: what nbval does not compare between two runs of a notebook."""
+"""Settings of pytest for the whole repository: what nbval does not compare between two runs, and what runs first."""
+
+from tools.run import seconds_of
+
+
+def pytest_configure(config):
+    """Let pytest-xdist keep the order below; it would begin with the files of the most tests."""
+    config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items):
+    """Put the notebooks first, those that take longest in front, so that no core waits for one of them at the end."""
+    items.sort(key=lambda item: -seconds_of(item.path) if item.path.suffix == ".ipynb" else 0)
 
 
 def pytest_collectstart(collector):

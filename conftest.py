@@ -9,8 +9,14 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """Put the notebooks first, those that take longest in front, so that no core waits for one of them at the end."""
-    items.sort(key=lambda item: -seconds_of(item.path) if item.path.suffix == ".ipynb" else 0)
+    """Put long files first, so that no core waits for one at the end: notebooks by their seconds, then browser tests."""
+
+    def place(item):
+        if item.path.suffix == ".ipynb":
+            return -seconds_of(item.path)
+        return -1 if item.path.stem.endswith("_in_browser") else 0
+
+    items.sort(key=place)
 
 
 def pytest_collectstart(collector):

@@ -9,7 +9,7 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """Put long files first, so that no core waits for one at the end: notebooks by their seconds, then browser tests."""
+    """Put long files first, so that no core waits at the end: notebooks by their seconds, then tests in a browser."""
 
     def place(item):
         if item.path.suffix == ".ipynb":

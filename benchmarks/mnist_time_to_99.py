@@ -7,14 +7,16 @@ validation images.
 
 The slow side is of the kind that introductions use (the architecture, optimizer and transforms follow the MNIST
 example of the PyTorch project): two 3x3 convolutions, dropout, two dense layers, Adadelta, batch 64, every image
-opened, converted and standardized anew. Four seeds train side by side, an epoch each in turn. They have the benefit of
-the doubt: they are there as soon as 99 % lies no more than two standard errors above their mean validation accuracy.
-The time is the mean of the four; the tests after each epoch are not counted.
+opened, converted and standardized anew. Four seeds train side by side, an epoch each in turn. The time is the mean of
+the four; the tests after each epoch are not counted.
 
-The fast side is the recipe of notebook 06 and must be beyond doubt: its length here is the shortest on a grid at which
-the mean validation accuracy of ten seeds exceeds 99 % by two standard errors. Its time is the mean over other seeds,
-one after each epoch of the slow side, so that a slow moment of the machine meets both. The test set decides nothing:
-the accuracies on it are reported.
+The fast side is the recipe of notebook 06: its length here is the shortest on a grid that is enough. Its time is the
+mean over other seeds, one after each epoch of the slow side, so that a slow moment of the machine meets both.
+
+One rule for both sides: it is enough when the mean validation accuracy of the seeds exceeds 99 % by two standard
+errors. The fast side chooses its length with ten seeds, the slow side stops after an epoch with four, so its standard
+error is the larger one. `ratio_in_doubt` shows what that can matter: for it the slow side is there already when 99 %
+lies no more than two standard errors above its mean. The test set decides nothing: the accuracies on it are reported.
 """
 
 import sys
@@ -97,16 +99,18 @@ class SlowRun:
 def race(nb, data, recipe, bfloat16):
     """Return the results of the slow and of the fast runs, two lists of dictionaries, and the slow side's history.
 
-    The history is a list: after each epoch mean and standard error of the validation accuracy over the slow seeds.
+    The history is a list: after each epoch mean and standard error of the validation accuracy over the slow seeds, and
+    their mean seconds of training so far.
     """
     slow, fast, history = [SlowRun(data, seed) for seed in SLOW_SEEDS], [], []
-    while len(history) < MAX_EPOCHS and not (history and is_there(*history[-1])):
+    while len(history) < MAX_EPOCHS and not (history and is_beyond_doubt(*history[-1][:2])):
         for run in slow:
             run.train_epoch(nb, data)
             fast.append(run_fast(nb, data, len(fast), recipe, bfloat16))
             numbers = ", ".join(f"{part} {fast[-1][part]:.2%}" for part in ("valid", "test"))
             print(f"fast recipe, seed {len(fast) - 1}: {fast[-1]['seconds']:.1f} s, {numbers}", flush=True)
-        history.append(mean_and_error([run.valid for run in slow]))
+        seconds = np.mean([run.seconds for run in slow])
+        history.append((*mean_and_error([run.valid for run in slow]), seconds))
         print(f"DataLoader, epoch {len(history)}: validation {history[-1][0]:.3%} ± {history[-1][1]:.3%}", flush=True)
     names = ("seconds", "epochs", "valid", "test")
     return [{name: getattr(run, name) for name in names} for run in slow], fast, history
@@ -117,7 +121,12 @@ def mean_and_error(scores):
     return np.mean(scores), np.std(scores, ddof=1) / len(scores) ** 0.5
 
 
-def is_there(mean, error):
+def is_beyond_doubt(mean, error):
+    """Return whether the mean exceeds the target by at least two standard errors."""
+    return mean - 2 * error >= TARGET
+
+
+def may_be_there(mean, error):
     """Return whether the target lies no more than two standard errors above the mean."""
     return mean + 2 * error >= TARGET
 
@@ -139,7 +148,7 @@ def choose_length(nb, data, bfloat16):
         scores = [run_fast(nb, data, seed, recipe, bfloat16)["valid"] for seed in CHOICE_SEEDS]
         means[length], error = mean_and_error(scores)
         print(f"length {length} epochs: validation {means[length]:.3%} ± {error:.3%} (n = {len(scores)})", flush=True)
-        if means[length] - 2 * error >= TARGET:
+        if is_beyond_doubt(means[length], error):
             break
     return means
 
@@ -176,10 +185,12 @@ def main():
     print(f"The rule chooses {max(lengths)} epochs; notebook 06 plays safe with {nb.RECIPE['num_epochs']}.")
     slow, fast, history = race(nb, data, recipe, bfloat16)
     means = [np.mean([run["seconds"] for run in side]) for side in (slow, fast)]
+    early = next((seconds for *score, seconds in history if may_be_there(*score)), means[0])
     numbers = {
-        "ratio": round(means[0] / means[1], 1), "target": f"validation {TARGET}",
+        "ratio": round(means[0] / means[1], 1), "ratio_in_doubt": round(early / means[1], 1),
+        "target": f"validation {TARGET}",
         "length_in_epochs": recipe["num_epochs"], "lengths": {str(k): round(v, 5) for k, v in lengths.items()},
-        "slow_by_epoch": [[round(float(number), 5) for number in pair] for pair in history],
+        "slow_by_epoch": [[round(float(number), 5) for number in row] for row in history],
         "slow": summary(slow) | {"seeds": len(slow)}, "fast": summary(fast) | {"seeds": len(fast)},
         "bfloat16": bfloat16, "threads": torch.get_num_threads(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
@@ -188,8 +199,8 @@ def main():
     print(f"\nfast recipe: {means[1]:.2f} s, validation {numbers['fast']['valid_mean']:.2%}, test "
           f"{numbers['fast']['test_mean']:.2%}, worst {numbers['fast']['test_min']:.2%} (n = {len(fast)})")  # fmt: skip
     print(f"DataLoader: {means[0]:.0f} s in {len(history)} epochs, validation {history[-1][0]:.2%} (n = {len(slow)})")
-    print(f"ratio: {numbers['ratio']}    ({path})")
-    if not is_there(*history[-1]):
+    print(f"ratio: {numbers['ratio']}, with the benefit of the doubt {numbers['ratio_in_doubt']}    ({path})")
+    if not is_beyond_doubt(*history[-1][:2]):
         print(f"The DataLoader side did not reach {TARGET:.0%} in {MAX_EPOCHS} epochs: the ratio is a lower bound.")
 
 

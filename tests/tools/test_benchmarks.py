@@ -8,14 +8,14 @@ import pytest
 from tools import benchmarks
 from tools.course import ROOT
 from tools.definitions import definitions_of_notebook
-from tools.tables import BENCHMARKS, table_of_speed
+from tools.tables import ACCURACY, BENCHMARKS, sentence_on_accuracy, table_of_speed
 
 NAMES = sorted(path.stem for path in benchmarks.FOLDER.glob("*.py"))
 
 
 def test_all_benchmarks_are_in_the_table():
-    """A new file in benchmarks/ needs its line in the README."""
-    assert set(NAMES) == set(BENCHMARKS)
+    """A new file in benchmarks/ needs its line in the table; one measures an accuracy and has a sentence."""
+    assert set(NAMES) == {*BENCHMARKS, ACCURACY}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -27,9 +27,10 @@ def test_a_benchmark_uses_what_its_notebook_has(name):
     assert benchmarks.names_in_use(source) <= defined
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "results" / "benchmarks").glob("*.json")), ids=lambda path: path.stem)
-def test_a_record_says_what_was_measured(path):
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_a_record_says_what_was_measured(name):
     """Ratio, processor and versions; and the table marks a record of older code as such."""
+    path = ROOT / "results" / "benchmarks" / f"{name}.json"
     record = json.loads(path.read_text(encoding="utf-8"))
     (row,) = [
         line for line in table_of_speed(path.parent).splitlines() if line.startswith(f"| {BENCHMARKS[path.stem][0]}")
@@ -39,6 +40,17 @@ def test_a_record_says_what_was_measured(path):
         assert record["processor"] and record["versions"]["numpy"] and "older code" not in row
     else:
         assert "measured on older code" in row
+
+
+def test_the_accuracy_is_a_mean_over_seeds_and_marked_when_the_code_is_older(tmp_path):
+    """The stored record is current or marked; a record of other code is marked; without one there is no sentence."""
+    stored = json.loads((ROOT / "results" / "benchmarks" / f"{ACCURACY}.json").read_text(encoding="utf-8"))
+    sentence = sentence_on_accuracy(ROOT / "results" / "benchmarks")
+    assert f"(n = {stored['test']['seeds']})" in sentence and stored["test"]["seeds"] >= 10
+    assert ("older code" in sentence) is not benchmarks.is_current(stored)
+    assert sentence_on_accuracy(tmp_path) == ""
+    (tmp_path / f"{ACCURACY}.json").write_text(json.dumps(stored | {"code_sha256": "of older code"}))
+    assert "(measured on older code)" in sentence_on_accuracy(tmp_path)
 
 
 def test_what_is_needed_is_followed_through_others():

@@ -1,7 +1,8 @@
 """Records of the speed benchmarks: the numbers of one run with what they depend on.
 
-A record says which code was measured, by a hash over the benchmark and over those definitions of its notebook that the
-benchmark needs, directly or through others. So a change of a figure or of a sentence leaves it valid.
+A record says which code was measured, by a hash over the benchmark, the benchmarks that it imports from, and those
+definitions of its notebook that they need, directly or through others. So a change of a figure or of a sentence leaves
+it valid.
 """
 
 import ast
@@ -49,9 +50,16 @@ def notebook_of(source):
     return re.search(r'load_definitions\("(\w+)"', source)[1]
 
 
+def source_of(name):
+    """Return the text of the benchmark `name`, followed by those of the other benchmarks that it imports from."""
+    text = (FOLDER / f"{name}.py").read_text(encoding="utf-8")
+    others = re.findall(r"^ *from (\w+) import", text, re.MULTILINE)
+    return "\n\n".join([text, *(source_of(other) for other in others if (FOLDER / f"{other}.py").exists())])
+
+
 def hash_of(name):
     """Return the SHA-256 of the benchmark `name` and of what it measures."""
-    source = (FOLDER / f"{name}.py").read_text(encoding="utf-8")
+    source = source_of(name)
     _, tree = definitions_of_notebook(notebook_of(source))
     parts = [ast.unparse(node) for node in needed(tree, names_in_use(source))]
     return hashlib.sha256("\n\n".join([source, *parts]).encode()).hexdigest()

@@ -47,6 +47,7 @@ def test_the_accuracy_is_a_mean_over_seeds_and_marked_when_the_code_is_older(tmp
     stored = json.loads((ROOT / "results" / "benchmarks" / f"{ACCURACY}.json").read_text(encoding="utf-8"))
     sentence = sentence_on_accuracy(ROOT / "results" / "benchmarks")
     assert f"(n = {stored['test']['seeds']})" in sentence and stored["test"]["seeds"] >= 10
+    assert stored["test"]["accuracy_mean"] - 2 * stored["test"]["standard_error"] >= 0.995  # as notebook 06 says
     assert ("older code" in sentence) is not benchmarks.is_current(stored)
     assert sentence_on_accuracy(tmp_path) == ""
     (tmp_path / f"{ACCURACY}.json").write_text(json.dumps(stored | {"code_sha256": "of older code"}))
@@ -69,3 +70,13 @@ def test_the_hash_follows_the_code(tmp_path, monkeypatch):
         assert benchmarks.is_current(record)
     (tmp_path / "a.py").write_text('x = 3\nnb = load_definitions("01")\n')
     assert not benchmarks.is_current(record) and not benchmarks.is_current({"benchmark": "a"})
+
+
+def test_the_hash_follows_what_is_imported(tmp_path, monkeypatch):
+    """A benchmark that takes a function from another one is of older code when the other changes."""
+    monkeypatch.setattr(benchmarks, "FOLDER", tmp_path)
+    (tmp_path / "a.py").write_text('import math\nfrom b import f\nnb = load_definitions("01")\n')
+    (tmp_path / "b.py").write_text("def f(): return 1\n")
+    before = benchmarks.hash_of("a")
+    (tmp_path / "b.py").write_text("def f(): return 2\n")
+    assert benchmarks.hash_of("a") != before

@@ -110,11 +110,11 @@ def test_training_repeats(nb, trained):
     again, other = nb.train_dense([32, 16], 0)[1], nb.train_dense([32, 16], 1)[1]
     assert again["loss"] == pytest.approx(trained[1]["loss"], rel=1e-4)
     assert abs(other["loss"][0] - again["loss"][0]) > 1e-3
-    fast, nb.FAST = nb.FAST, {"jit_compile": False}
+    at_once, nb.AT_ONCE = nb.AT_ONCE, {}
     try:
         plain = nb.train_dense([32, 16], 0)[1]
     finally:
-        nb.FAST = fast
+        nb.AT_ONCE = at_once
     assert plain["loss"] == pytest.approx(again["loss"], rel=1e-3)
 
 

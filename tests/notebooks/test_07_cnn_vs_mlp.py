@@ -88,34 +88,48 @@ def test_order_goes_through_all_images_in_passes(nb):
 
 @pytest.mark.parametrize("name", ["MLP", "CNN"])
 def test_both_networks_learn_an_easy_task(nb, name):
-    """Each run has a row with its settings, its weights, and an accuracy that the weights reproduce."""
+    """A run has a row with its settings, its weights, and an accuracy that the weights reproduce."""
     X, y = easy_task()
-    rows = nb.train_each(name, (X, y), (X, y), 100, [(0.003, 5), (0.01, 6)])
-    assert [(row["lr"], row["seed"]) for row in rows] == [(0.003, 5), (0.01, 6)]
-    assert all(row["accuracy"] > 0.9 for row in rows)
+    row = nb.train_once(name, 0.003, 5, (X, y), (X, y), 100, label="easy")
+    assert [row[key] for key in ("network", "label", "size", "lr", "seed")] == [name, "easy", None, 0.003, 5]
+    assert row["accuracy"] > 0.9
     model = nb.BUILDERS[name]()
-    model.set_weights(rows[0]["weights"])
-    assert nb.accuracy_of(model, X, y) == rows[0]["accuracy"]
+    model.set_weights(row["weights"])
+    assert nb.accuracy_of(model, X, y) == row["accuracy"]
 
 
 def test_a_run_does_not_depend_on_the_one_before(nb):
-    """Weights and Adam's memory start afresh: a run alone and as the second of two ends at the same weights."""
-    X, y = easy_task(200)
-    alone = nb.train_each("MLP", (X, y), (X, y), 20, [(0.01, 1)])[0]["weights"]
-    _, second = nb.train_each("MLP", (X, y), (X, y), 20, [(0.03, 2), (0.01, 1)])
-    assert all(np.allclose(a, b, atol=1e-4) for a, b in zip(alone, second["weights"]))
+    """A network that was used is handed out as new: its second run ends where a compiled one ends."""
+    nb.IDLE.clear()
+    data, other = easy_task(200), random_pictures(200)
+    alone = nb.train_once("MLP", 0.01, 1, data, data, 20)["weights"]
+    nb.train_once("MLP", 0.03, 2, other, other, 20)
+    again = nb.train_once("MLP", 0.01, 1, data, data, 20)["weights"]
+    assert {key: len(models) for key, models in nb.IDLE.items()} == {("MLP", "{}"): 1}
+    assert all(np.allclose(a, b, atol=1e-4) for a, b in zip(alone, again))
+
+
+def test_a_network_handed_out_is_not_in_use(nb):
+    """Two runs at a time never share a network, and other settings get another network."""
+    nb.IDLE.clear()
+    first, second = (nb.as_new("MLP", {}, seed=0) for _ in range(2))
+    assert first is not second
+    nb.IDLE["MLP", "{}"].append(first)
+    assert nb.as_new("MLP", {"widths": (3,)}, seed=0).count_params() == 785 * 3 + 4 * 10
+    assert nb.as_new("MLP", {}, seed=0) is first
 
 
 def test_two_at_a_time_changes_nothing(nb):
-    """Jobs that run side by side end where each ends alone, and their rows keep the order of the jobs."""
+    """Runs side by side end where each ends alone, and their rows keep the order of the runs."""
     data = easy_task(200)
-    common = {"data": data, "judge": data, "num_updates": 20, "runs": [(0.01, 1), (0.003, 2)]}
-    jobs = [common | {"network": name} for name in ("CNN", "MLP")]
-    table = nb.run_settings(jobs)
-    assert table["network"].tolist() == ["CNN", "CNN", "MLP", "MLP"]
-    alone = [row for job in jobs for row in nb.train_each(**job)]
-    for together, single in zip(table["weights"], alone):
-        assert all(np.allclose(a, b, atol=1e-4) for a, b in zip(together, single["weights"]))
+    common = {"data": data, "judge": data, "num_updates": 20}
+    rows = [("CNN", 0.01, 1), ("CNN", 0.003, 2), ("MLP", 0.01, 1), ("MLP", 0.003, 2)]
+    runs = [common | {"network": name, "lr": lr, "seed": seed} for name, lr, seed in rows]
+    table = nb.run_all(runs)
+    assert list(table[["network", "lr", "seed"]].itertuples(index=False, name=None)) == rows
+    for together, run in zip(table["weights"], runs):
+        alone = nb.train_once(**run)["weights"]
+        assert all(np.allclose(a, b, atol=1e-4) for a, b in zip(together, alone))
 
 
 def test_the_rate_falls_to_zero(nb):

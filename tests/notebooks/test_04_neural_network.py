@@ -234,6 +234,35 @@ def test_adam_is_that_of_keras(nb):
     assert np.mean(ours[-3:]) < np.mean(ours[:3])
 
 
+def test_lbfgs_goes_down_to_the_bottom(nb):
+    """The network is trained in place, the loss ends flat, and the passes over the data are counted."""
+    network, X, y = nb.case_to_check([2, 2, 1], "sigmoid", seed=2)
+    before = nb.cross_entropy(network.forward(X)[-1], y)[0]
+    passes = nb.fit_lbfgs(network, X, y)
+    after, delta = nb.cross_entropy(network.forward(X)[-1], y)
+    slope = np.concatenate([g.ravel() for g in network.backward(network.forward(X), delta)])
+    assert passes > 5
+    assert after < before
+    assert np.abs(slope).max() < 1e-3
+
+
+def test_wrong_points_without_a_unit(nb):
+    """Of the wrong points, those at which every unit is 0 are counted."""
+    network = nb.NeuralNetwork([1, 1, 1], "relu")
+    for array, value in zip(network.parameters, (1.0, 0.0, 1.0, 0.5)):
+        array[:] = value  # the unit is on for x > 0; the answer is always 1
+    X = np.array([[-2.0], [-1.0], [1.0], [2.0]])
+    assert nb.share_without_units(network, X, np.array([0, 1, 0, 1])) == 0.5
+    assert nb.share_without_units(network, X, np.array([0, 0, 1, 1])) == 1
+
+
+def test_relu_layers_scale_with_their_weights(nb):
+    """A ReLU network without biases is homogeneous: k times the weights, k to the number of layers times the spread."""
+    X = np.random.default_rng(0).normal(size=(50, 20))
+    usual, larger = (np.array(nb.spread_by_layer("relu", 1, X, factor, depth=4)) for factor in (1, 3))
+    assert np.allclose(larger / usual, [3, 9, 27, 81])
+
+
 def test_first_flip_finds_nothing_where_nothing_is(nb, monkeypatch):
     """Twins fed the same batches agree on every unit; a twin with a shifted bias is found out in update 0."""
     rng = np.random.default_rng(0)

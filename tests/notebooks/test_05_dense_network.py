@@ -176,6 +176,8 @@ def test_threshold(nb):
     assert nb.threshold_for(confidence, right, 0.5) == 0.6
     with pytest.raises(ValueError, match="target"):
         nb.threshold_for(np.array([0.9, 0.8]), np.array([False, True]), 0.9)
+    with pytest.raises(ValueError, match="target"):  # ties are kept together
+        nb.threshold_for(np.array([0.9, 0.9]), np.array([True, False]), 1.0)
 
 
 def test_rehearsal_keeps_its_word(nb):
@@ -183,7 +185,8 @@ def test_rehearsal_keeps_its_word(nb):
     rng = np.random.default_rng(0)
     confidence = rng.beta(8, 0.6, 16_000)
     right = rng.random(16_000) < confidence
-    reached, handed_over = nb.rehearse(confidence, right, 20, 0)
+    reached, handed_over, spread = nb.rehearse(confidence, right, 20, 0)
+    assert 0.0002 < spread < 0.003
     assert reached == pytest.approx(0.994, abs=0.001)
     threshold = nb.threshold_for(confidence, right, 0.994)
     assert handed_over == pytest.approx((confidence < threshold).mean(), abs=0.05)
@@ -251,6 +254,8 @@ ANSWERS = {
         (lambda c, r: signed_ece(c, r, bins=np.minimum((10 * c).round(), 9)), "not yet", "do not round"),
         (lambda c, r: signed_ece(np.minimum((10 * c).astype(int), 9) / 10 + 0.05, r), "not yet", "not its middle"),
         (lambda c, r: signed_ece(c, r, bins=np.ceil(10 * c).astype(int)), "right", ""),
+        (lambda c, r: signed_ece(c, r, bins=(10 * c).astype(int)), "not yet", "belongs to the last bin"),
+        (lambda c, r: signed_ece(c, r, bins=np.minimum((20 * c).astype(int), 19)), "not yet", "ten bins"),
     ],
     "loss_at": [
         (loss, "right", ""),

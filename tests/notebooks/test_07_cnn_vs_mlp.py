@@ -125,11 +125,25 @@ def test_two_at_a_time_changes_nothing(nb):
     common = {"data": data, "judge": data, "num_updates": 20}
     rows = [("CNN", 0.01, 1), ("CNN", 0.003, 2), ("MLP", 0.01, 1), ("MLP", 0.003, 2)]
     runs = [common | {"network": name, "lr": lr, "seed": seed} for name, lr, seed in rows]
-    table = nb.run_all(runs)
+    table = nb.train_all(runs)
     assert list(table[["network", "lr", "seed"]].itertuples(index=False, name=None)) == rows
     for together, run in zip(table["weights"], runs):
         alone = nb.train_once(**run)["weights"]
         assert all(np.allclose(a, b, atol=1e-4) for a, b in zip(together, alone))
+
+
+def test_sgd_trains_the_mlp_of_section_3(nb, monkeypatch):
+    """The row has what the stress test needs, and training moved only the weights of pixels with ink."""
+    X, y = easy_task(200)
+    X[:, :2] = 0
+    for name, value in {"X_train": X, "y_train": y, "valid_data": (X, y), "NUM_UPDATES": 60}.items():
+        monkeypatch.setattr(nb, name, value, raising=False)
+    row = nb.train_by_sgd(0.1, seed=3)
+    assert (row["network"], row["lr"], row["seed"]) == ("MLP", 0.1, 3)
+    assert row["accuracy"] > 0.9
+    inked = X.any(axis=0).ravel()
+    assert nb.moved([row], ~inked) == 0
+    assert nb.moved([row], inked) > 1e-3
 
 
 def test_the_rate_falls_to_zero(nb):
@@ -279,6 +293,7 @@ ANSWERS = {  # name: list of (answer, start of its verdict, words of its hint)
         (lambda c, m: ((d := 100 * np.subtract(c, m)).mean(), d.std()), "not yet", "n - 1"),
         (lambda c, m: ((d := 100 * np.subtract(m, c)).mean(), d.std(ddof=1)), "not yet", "CNN minus MLP"),
         (lambda c, m: ((d := np.subtract(c, m)).mean(), d.std(ddof=1)), "not yet", "times 100"),
+        (lambda c, m: ((d := np.subtract(c, m)).mean(), d.std()), "not yet", "times 100"),
         (
             lambda c, m: (100 * (np.mean(c) - np.mean(m)), 100 * np.hypot(np.std(c, ddof=1), np.std(m, ddof=1))),
             "not yet",
@@ -295,6 +310,7 @@ ANSWERS = {  # name: list of (answer, start of its verdict, words of its hint)
         (read_backwards(same, same, same), "not yet", "take logarithms"),
         (read_backwards(back=same), "not yet", "turn the logarithm back"),
         (read_backwards(turn=False), "not yet", "ascending"),
+        (lambda s, e, t: np.exp(np.interp(np.log(t), np.log(e)[::-1], np.log(s))), "not yet", "turn both lists around"),
         (read_backwards(y_scale=same), "not yet", ""),
     ],
     "shuffled_weights": [

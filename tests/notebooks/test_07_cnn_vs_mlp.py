@@ -142,8 +142,8 @@ def test_sgd_trains_the_mlp_of_section_3(nb, monkeypatch):
     assert (row["network"], row["lr"], row["seed"]) == ("MLP", 0.1, 3)
     assert row["accuracy"] > 0.9
     inked = X.any(axis=0).ravel()
-    assert nb.moved([row], ~inked) == 0
-    assert nb.moved([row], inked) > 1e-3
+    assert nb.distance_moved([row], ~inked) == 0
+    assert nb.distance_moved([row], inked) > 1e-3
 
 
 def test_the_rate_falls_to_zero(nb):

@@ -176,8 +176,6 @@ def test_threshold(nb):
     assert nb.threshold_for(confidence, right, 0.5) == 0.6
     with pytest.raises(ValueError, match="target"):
         nb.threshold_for(np.array([0.9, 0.8]), np.array([False, True]), 0.9)
-    with pytest.raises(ValueError, match="target"):  # ties are kept together
-        nb.threshold_for(np.array([0.9, 0.9]), np.array([True, False]), 1.0)
 
 
 def test_rehearsal_keeps_its_word(nb):

@@ -247,13 +247,14 @@ def test_lbfgs_goes_down_to_the_bottom(nb):
 
 
 def test_wrong_points_without_a_unit(nb):
-    """Of the wrong points, those at which every unit is 0 are counted."""
+    """For each wrong point, and for these alone, it says whether every unit is 0 there."""
     network = nb.NeuralNetwork([1, 1, 1], "relu")
     for array, value in zip(network.parameters, (1.0, 0.0, 1.0, 0.5)):
         array[:] = value  # the unit is on for x > 0; the answer is always 1
     X = np.array([[-2.0], [-1.0], [1.0], [2.0]])
-    assert nb.share_without_units(network, X, np.array([0, 1, 0, 1])) == 0.5
-    assert nb.share_without_units(network, X, np.array([0, 0, 1, 1])) == 1
+    assert nb.wrong_without_units(network, X, np.array([0, 1, 0, 1])).tolist() == [True, False]
+    assert nb.wrong_without_units(network, X, np.array([0, 0, 1, 1])).tolist() == [True, True]
+    assert nb.wrong_without_units(network, X, np.array([1, 1, 1, 1])).tolist() == []
 
 
 def test_relu_layers_scale_with_their_weights(nb):
